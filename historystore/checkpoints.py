@@ -1,0 +1,105 @@
+"""Models beside the histories: parameters and optimiser state as safetensors, everything else as JSON, no pickle.
+
+A checkpoint is a folder ``checkpoints/<sha256>/``. Its name is the SHA-256 of its ``model.json``, which holds the
+SHA-256 of each other file, so equal models are one checkpoint and every byte can be checked. ``model.json`` is written
+last: a folder without one is what a crash left, and nobody reads it. This module knows files alone; `historystore.sb3`
+turns models into them and back.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from pydantic import JsonValue
+
+from historystore.documents import FORMAT_VERSION, Document, canonical_json, parse_document, sha256_hex
+from historystore.errors import DamagedData, InvalidValue, StoreNotFound
+from historystore.files import make_folder, replace_file, sweep
+from historystore.folder import CHECKPOINTS
+
+DOCUMENT = "model.json"
+_NAME = re.compile(r"[0-9a-f]{64}")
+
+
+class CheckpointDocument(Document):
+    """``model.json``: how to build the model again, and the digests of the files that hold its arrays."""
+
+    format: Literal["historystore"] = "historystore"
+    format_version: str = FORMAT_VERSION
+    algorithm: str
+    """Import path of the algorithm's class, as ``module:Name``."""
+    policy: str | None
+    """Import path of the policy's class; None where it cannot be imported again."""
+    observation_space: dict[str, JsonValue]
+    action_space: dict[str, JsonValue]
+    num_streams: int
+    attributes: dict[str, JsonValue]
+    """What the model was made with and how far it is, each value such that it can be read back."""
+    left_out: dict[str, JsonValue]
+    """Descriptions of what could not be stored without pickle."""
+    optimizers: dict[str, JsonValue]
+    """Each optimiser's state apart from its arrays."""
+    files: dict[str, str]
+    """SHA-256 of each other file, by name."""
+
+
+def write_checkpoint(store: Path, document: CheckpointDocument, files: Mapping[str, bytes]) -> str:
+    """Put a checkpoint into a store, and return its name; one that is there already is left alone.
+
+    Args:
+        store: the store's folder.
+        document: it holds the digests of the files (`file_digests`).
+        files: their bytes by name.
+
+    Raises:
+        WriteFailed: the disk refused.
+    """
+    data = canonical_json(document)
+    folder = checkpoint_path(store, sha256_hex(data))
+    if not (folder / DOCUMENT).exists():
+        make_folder(folder)
+        sweep(folder)
+        for name, content in files.items():
+            replace_file(folder / name, content)
+        replace_file(folder / DOCUMENT, data)
+    return folder.name
+
+
+def file_digests(files: Mapping[str, bytes]) -> dict[str, str]:
+    """Return the SHA-256 of each file by its name."""
+    return {name: sha256_hex(data) for name, data in files.items()}
+
+
+def read_checkpoint(store: Path, name: str) -> tuple[CheckpointDocument, dict[str, bytes]]:
+    """Return a checkpoint's document and the bytes of its other files, each checked against its digest.
+
+    Raises:
+        InvalidValue: the name is not a SHA-256.
+        StoreNotFound: the store has no such checkpoint.
+        DamagedData: a file is missing or does not hold what was written to it; the message names it.
+    """
+    folder = checkpoint_path(store, name)
+    if not folder.is_dir():
+        raise StoreNotFound(f"{folder}: no such checkpoint. Look up the learner's own with hist inspect.")
+    document = parse_document(CheckpointDocument, _checked(folder / DOCUMENT, name), where=str(folder / DOCUMENT))
+    return document, {file: _checked(folder / file, digest) for file, digest in document.files.items()}
+
+
+def checkpoint_path(store: Path, name: str) -> Path:
+    """Return where a checkpoint lies in a store."""
+    if _NAME.fullmatch(name) is None:
+        raise InvalidValue(f"checkpoint: expected the 64 hexadecimal digits of a SHA-256, got {name!r}.")
+    return store / CHECKPOINTS / name
+
+
+def _checked(path: Path, digest: str) -> bytes:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DamagedData(f"{path}: cannot be read, {error.strerror}. Restore the file from a copy.") from None
+    if sha256_hex(data) != digest:
+        raise DamagedData(f"{path}: does not hold what was written to it. Restore the file from a copy.")
+    return data

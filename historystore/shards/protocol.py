@@ -1,0 +1,182 @@
+"""What a shard holds, whatever its file format, and the formats there are."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol, runtime_checkable
+
+import numpy as np
+
+from historystore.documents import LearnerRow, ShardHeader
+from historystore.errors import NotAStore
+
+Columns = dict[str, np.ndarray]
+
+TABLES: dict[str, dict[str, str]] = {
+    "segments": {"learner": "<i4", "stream": "<i4", "first_step": "<i8", "offset": "<i8", "length": "<i8"},
+    "episodes": {
+        "learner": "<i4",
+        "stream": "<i4",
+        "first_step": "<i8",
+        "length": "<i8",
+        "return": "<f8",
+        "terminated": "|b1",
+        "truncated": "|b1",
+        "seed": "<i8",
+    },
+    "final_observations": {"learner": "<i4", "stream": "<i4", "step": "<i8"},
+    "updates": {
+        "learner": "<i4",
+        "update": "<i8",
+        "step": "<i8",
+        "wall_time_s": "<f8",
+        "learning_rate": "<f8",
+    },
+}
+"""The small tables' fixed columns. ``learner`` is a row of the shard's own learners.
+
+`final_observations` also has one column for each observation field: what followed step ``step`` of its history, at
+every end of an episode and at the history's end as of this shard. `updates` also has one float64 column for each logged
+value, named ``values/<name>``, NaN where a learner logged no such value. An episode that is neither terminated nor
+truncated was still running when the shard was sealed: it counts only where its end is the end of its history.
+"""
+VALUES = "values/"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardTables:
+    """Everything that one shard holds, in memory, in logical dtypes."""
+
+    header: ShardHeader
+    learners: tuple[LearnerRow, ...]
+    steps: Columns
+    segments: Columns
+    episodes: Columns
+    final_observations: Columns
+    updates: Columns
+
+
+class ShardReader(ABC):
+    """A shard on disk. Opens its file on first use, again in each process, and can be pickled.
+
+    Whatever is read was checked against the file's checksums; damage raises DamagedData.
+
+    An abstract class where a Protocol would do: before Python 3.12, asking whether an object fits a Protocol reads all
+    of its properties, here from the disk.
+    """
+
+    @property
+    @abstractmethod
+    def path(self) -> Path:
+        """The shard's file."""
+
+    @property
+    @abstractmethod
+    def header(self) -> ShardHeader:
+        """What the shard says about itself."""
+
+    @property
+    @abstractmethod
+    def learners(self) -> tuple[LearnerRow, ...]:
+        """The learners with data in this shard, each as of this seal."""
+
+    @property
+    @abstractmethod
+    def segments(self) -> Columns:
+        """Which rows of the steps are which steps of which history."""
+
+    @property
+    @abstractmethod
+    def episodes(self) -> Columns:
+        """The episodes that ended in this shard, and those that were running at its seal."""
+
+    @property
+    @abstractmethod
+    def final_observations(self) -> Columns:
+        """What followed the last step of each episode, and of each history as of this shard."""
+
+    @property
+    @abstractmethod
+    def updates(self) -> Columns:
+        """The learners' updates."""
+
+    @property
+    @abstractmethod
+    def chunk_steps(self) -> int:
+        """The largest number of rows that any field compresses together; always a power of two."""
+
+    @abstractmethod
+    def field_chunk_steps(self, field: str) -> int:
+        """Return how many rows of one field are compressed together."""
+
+    @abstractmethod
+    def read(self, field: str, start: int, stop: int) -> np.ndarray:
+        """Read rows of one step field, in its logical dtype.
+
+        Raises:
+            MissingField: the shard lacks the field.
+            DamagedData: the rows' checksum does not fit.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close the file; the next read opens it again."""
+
+
+Profile = Literal["standard", "compat"]
+"""How shards are compressed: as small as pays, or so that readers need no plugin."""
+
+
+@runtime_checkable
+class ShardFormat(Protocol):
+    """A file format for shards."""
+
+    @property
+    def suffix(self) -> str:
+        """The end of its files' names."""
+
+    def encode(self, tables: ShardTables) -> bytes:
+        """Return the bytes of a shard's file."""
+
+    def open(self, path: Path) -> ShardReader:
+        """Return a reader of a shard's file."""
+
+
+def _hdf5(profile: Profile) -> ShardFormat:
+    from historystore.shards.hdf5 import Hdf5Format
+
+    return Hdf5Format(profile=profile)
+
+
+_FORMATS: Mapping[str, Callable[[Profile], ShardFormat]] = {".h5": _hdf5}
+
+
+def is_shard_name(name: str) -> bool:
+    """Whether a file is named as a shard of a store is: by the SHA-256 of its bytes."""
+    stem, _, suffix = name.partition(".")
+    return len(stem) == 64 and not set(stem) - set("0123456789abcdef") and f".{suffix}" in (*_FORMATS, ".arrow")
+
+
+def suffixes() -> tuple[str, ...]:
+    """Return the suffixes of all known shard formats."""
+    return tuple(_FORMATS)
+
+
+def shard_format(suffix: str, *, profile: Profile = "standard") -> ShardFormat:
+    """Return a format by its files' suffix; the profile decides how it writes, never what it reads."""
+    return _FORMATS[suffix](profile)
+
+
+def open_shard(path: Path) -> ShardReader:
+    """Return a reader of one shard by its file's suffix.
+
+    Raises:
+        NotAStore: no shard format has this suffix.
+    """
+    if path.suffix not in _FORMATS:
+        known = " or ".join(_FORMATS)
+        raise NotAStore(f"{path}: is no shard, expected a name ending in {known}. Give a store or a shard.")
+    return shard_format(path.suffix).open(path)

@@ -1,0 +1,400 @@
+"""Stores: opening, creating, listing, and what is in them."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections import OrderedDict
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from gymnasium import spaces
+from jaxtyping import Int64
+
+from historystore.catalog import catalog
+from historystore.digest import store_digest
+from historystore.documents import (
+    FORMAT,
+    FORMAT_VERSION,
+    WRITER_FEATURES,
+    Status,
+    StoreDocument,
+    canonical_json,
+    parse_json,
+    signed,
+)
+from historystore.ends import EndTable
+from historystore.errors import (
+    DamagedData,
+    InvalidValue,
+    MissingField,
+    NewerFormat,
+    SpaceMismatch,
+    StoreNotFound,
+)
+from historystore.fields import Field, space_fields
+from historystore.files import create_file, make_folder
+from historystore.folder import CHECKPOINTS, DOCUMENT, INDEX, SHARDS, check_free, read_document, shard_names
+from historystore.histories import History
+from historystore.index import Index, load_index
+from historystore.learners import Learner
+from historystore.shards import ShardReader, open_shard, suffixes
+from historystore.shards.protocol import Columns
+from historystore.spaces import space_from_json, space_to_json
+from historystore.tables import EpisodeTable, HistoryTable
+
+MAX_OPEN_SHARDS = 256
+MAX_TABLES = 16
+
+Mode = Literal["r", "a"]
+StorePath = str | os.PathLike[str]
+
+__all__ = [
+    "CHECKPOINTS",
+    "DOCUMENT",
+    "INDEX",
+    "SHARDS",
+    "EpisodeTable",
+    "History",
+    "HistoryTable",
+    "Learner",
+    "Store",
+    "create",
+    "list_stores",
+    "open",
+]
+
+
+class Store:
+    """A store's visible learners, as of when it was opened or refreshed.
+
+    Opened for reading, a store is never written to, unless to refresh its index. Shards are opened when they are first
+    read, in each process again; a store can be pickled and is then the same set of shards elsewhere.
+    """
+
+    def __init__(
+        self, path: Path, *, document: StoreDocument, shard_names: Sequence[str], mode: Mode, index: Index | None = None
+    ) -> None:
+        self.path = path
+        self.document = document
+        self.mode: Mode = mode
+        self.observation_space = _space(path, document.observation_space)
+        self.action_space = _space(path, document.action_space)
+        self._all_shards = tuple(shard_names)
+        self._index = index
+        self._readers: OrderedDict[str, ShardReader] = OrderedDict()
+        self._ends: OrderedDict[int, EndTable] = OrderedDict()
+        self._updates: OrderedDict[int, Columns] = OrderedDict()
+
+    def __repr__(self) -> str:
+        return f"Store({str(self.path)!r}, {self.document.family}, {len(self._all_shards)} shards)"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {
+            "path": self.path,
+            "document": self.document,
+            "shard_names": self._all_shards,
+            "mode": self.mode,
+            "index": self._index,
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state)  # type: ignore[misc]
+
+    @property
+    def index(self) -> Index:
+        """The catalog of what is visible; loaded, or worked out from the shards and saved, when first needed."""
+        if self._index is None:
+            place = self.path / INDEX
+            self._index = None if self.is_shard else load_index(place, shards=self._all_shards)
+        if self._index is None:
+            self._index = Index.of(catalog([self._reader(name) for name in self._all_shards]))
+            if not self.is_shard and shard_names(self.path) == self._all_shards:
+                self._index.save(self.path / INDEX)
+        return self._index
+
+    @property
+    def is_shard(self) -> bool:
+        """Whether this is a single shard, opened by itself."""
+        return self.path.suffix in suffixes() and not self.path.is_dir()
+
+    @property
+    def shard_names(self) -> tuple[str, ...]:
+        """The names of the visible shards; tables refer to a shard by its position here."""
+        return tuple(self.index.json("visible_shards"))
+
+    @cached_property
+    def learners(self) -> tuple[Learner, ...]:
+        """The visible learners, by id."""
+        return tuple(Learner(self, i) for i in range(len(self.index.json("learner_id"))))
+
+    @cached_property
+    def histories(self) -> HistoryTable:
+        """The visible histories, by learner and stream."""
+        return HistoryTable(self.index)
+
+    @cached_property
+    def episodes(self) -> EpisodeTable:
+        """The visible episodes, by history and step."""
+        return EpisodeTable(self.index)
+
+    @cached_property
+    def episode_start(self) -> Int64[np.ndarray, " histories_and_1"]:
+        """First episode of each history, and the number of episodes."""
+        return np.searchsorted(self.episodes.history, np.arange(self.num_histories + 1))
+
+    @cached_property
+    def fields(self) -> tuple[Field, ...]:
+        """The union of the shards' step fields; where they differ, in the dtype that holds both."""
+        union: dict[str, Field] = {}
+        for shard in range(len(self.shard_names)):
+            for field in self.shard_fields(shard):
+                known = union.setdefault(field.name, field)
+                if known.dtype != field.dtype:
+                    union[field.name] = known.model_copy(update={"dtype": np.result_type(known.dtype, field.dtype).str})
+        return tuple(union.values())
+
+    @property
+    def num_histories(self) -> int:
+        """Visible histories."""
+        return len(self.histories)
+
+    @property
+    def num_episodes(self) -> int:
+        """Visible episodes, cut ones included."""
+        return len(self.episodes)
+
+    @property
+    def num_steps(self) -> int:
+        """Visible steps of all histories."""
+        return int(self.histories.num_steps.sum())
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of all shards on the disk, of hidden ones too."""
+        return sum(self._shard_path(name).stat().st_size for name in self._all_shards)
+
+    @cached_property
+    def digest(self) -> str:
+        """The digest over the visible learners' ids and digests; equal stores have equal ones, however packed."""
+        return store_digest((learner.id, learner.digest) for learner in self.learners)
+
+    def status_of(self) -> dict[str, Status]:
+        """Return the status of each visible learner by its id."""
+        return dict(zip(self.index.json("learner_id"), self.index.json("learner_status"), strict=True))
+
+    def learner(self, learner: str) -> Learner:
+        """Return a learner by its id, or by an unambiguous beginning of it.
+
+        Raises:
+            InvalidValue: no learner, or several, begin so.
+        """
+        found = [known for known in self.learners if known.id.startswith(learner)]
+        if len(found) != 1:
+            count = "several learners" if found else "no learner"
+            raise InvalidValue(f"{self.path}: {count} with an id beginning {learner!r}. Give a whole id.")
+        return found[0]
+
+    def field(self, name: str) -> Field:
+        """Return a field of the union by its name.
+
+        Raises:
+            MissingField: no shard has it.
+        """
+        for field in self.fields:
+            if field.name == name:
+                return field
+        known = ", ".join(field.name for field in self.fields)
+        raise MissingField(f"{self.path}: has no field {name!r}, expected one of {known}. Choose one of those.")
+
+    def shard(self, index: int) -> ShardReader:
+        """Return a visible shard by its position in `shard_names`."""
+        return self._reader(self.shard_names[index])
+
+    def shard_fields(self, index: int) -> tuple[Field, ...]:
+        """Return the fields of a visible shard, without opening it."""
+        return self._layouts[int(self.index.array("shard_layout")[index])]
+
+    def shard_ends(self, index: int) -> EndTable:
+        """Return a visible shard's final observations; the last few are remembered."""
+        if index not in self._ends:
+            self._ends[index] = EndTable.of(self.shard(index).final_observations)
+            if len(self._ends) > MAX_TABLES:
+                self._ends.popitem(last=False)
+        return self._ends[index]
+
+    def shard_updates(self, index: int) -> Columns:
+        """Return a visible shard's updates; the last few are remembered."""
+        if index not in self._updates:
+            self._updates[index] = self.shard(index).updates
+            if len(self._updates) > MAX_TABLES:
+                self._updates.popitem(last=False)
+        return self._updates[index]
+
+    def learners_table(self) -> Any:
+        """Return a `pyarrow.Table` with a row a visible learner, by id."""
+        from historystore.exports import learners_table
+
+        return learners_table(self)
+
+    def episodes_table(self) -> Any:
+        """Return a `pyarrow.Table` with a row a visible episode, by learner, stream and step."""
+        from historystore.exports import episodes_table
+
+        return episodes_table(self)
+
+    def updates_table(self, *, learner: str | None = None) -> Any:
+        """Return a `pyarrow.Table` with a row an update, by learner and update; of one learner, or of all.
+
+        A column is named after the logged value; a value that was not logged is null.
+        """
+        from historystore.exports import updates_table
+
+        return updates_table(self, learner=learner)
+
+    def refresh(self) -> None:
+        """See the shards that were added since; positions of learners, histories and shards may change."""
+        names = (self.path.name,) if self.is_shard else shard_names(self.path)
+        if names == self._all_shards:
+            return
+        self._all_shards = names
+        self._index = None
+        self._ends.clear()
+        self._updates.clear()
+        for name in ("learners", "histories", "episodes", "episode_start", "fields", "digest", "_layouts"):
+            self.__dict__.pop(name, None)
+
+    def check_writable(self) -> None:
+        """Refuse writing to a store that was opened for reading.
+
+        Raises:
+            InvalidValue: it was opened for reading.
+        """
+        if self.mode != "a":
+            raise InvalidValue(f"{self.path}: is open for reading. Open it with mode='a', or use create().")
+
+    def close(self) -> None:
+        """Close the shards' files; reading opens them again."""
+        for reader in self._readers.values():
+            reader.close()
+        self._ends.clear()
+        self._updates.clear()
+
+    @cached_property
+    def _layouts(self) -> tuple[tuple[Field, ...], ...]:
+        layouts = (parse_json(text.encode(), where=INDEX) for text in self.index.json("layouts"))
+        return tuple(tuple(Field.model_validate(field) for field in layout) for layout in layouts)
+
+    def _reader(self, name: str) -> ShardReader:
+        """Return a shard's reader; beyond a number of open files, the one least recently used is closed."""
+        if name in self._readers:
+            self._readers.move_to_end(name)
+            return self._readers[name]
+        self._readers[name] = open_shard(self._shard_path(name))
+        if len(self._readers) > MAX_OPEN_SHARDS:
+            self._readers.popitem(last=False)[1].close()
+        return self._readers[name]
+
+    def _shard_path(self, name: str) -> Path:
+        return self.path if self.is_shard else self.path / SHARDS / name
+
+
+def open(path: StorePath, *, mode: Mode = "r") -> Store:
+    """Open a store's folder, or one of its shards by itself.
+
+    Args:
+        path: the folder, or the file of a shard.
+        mode: ``"r"`` to read, ``"a"`` to add to it as well.
+
+    Raises:
+        StoreNotFound: nothing is there.
+        NotAStore: something else is there.
+        NewerFormat: this version cannot read it, or with ``mode="a"`` cannot write to it.
+        DamagedData: its ``store.json`` or a shard is damaged.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise StoreNotFound(
+            f"{path}: there is no store here. Check the path; hist inspect lists the stores of a folder."
+        )
+    if path.is_dir():
+        return _open_folder(path, mode=mode)
+    if mode != "r":
+        raise InvalidValue(f"{path}: a single shard is never written to. Open its store, or open it for reading.")
+    return Store(path, document=open_shard(path).header.store, shard_names=(path.name,), mode=mode)
+
+
+def create(
+    path: StorePath, *, family: str, observation_space: spaces.Space[Any], action_space: spaces.Space[Any]
+) -> Store:
+    """Create a store, or open it for adding to it if it is there already; any number of processes may do so at once.
+
+    Raises:
+        InvalidValue: a space cannot be stored.
+        SpaceMismatch: a store of another family or other spaces is there.
+        NotAStore: something else is there.
+        WriteFailed: the disk refused.
+    """
+    path = Path(path)
+    for prefix, space in (("observation", observation_space), ("action", action_space)):
+        space_fields(prefix, space)
+    payload = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "reader_features": [],
+        "writer_features": [],
+        "id": str(uuid.uuid4()),
+        "family": family,
+        "observation_space": space_to_json(observation_space),
+        "action_space": space_to_json(action_space),
+    }
+    if not (path / DOCUMENT).exists():
+        check_free(path)
+        make_folder(path / SHARDS)
+        create_file(path / DOCUMENT, canonical_json(signed(payload)) + b"\n")
+    store = _open_folder(path, mode="a")
+    _check_same(store, payload)
+    return store
+
+
+def list_stores(folder: StorePath) -> list[Path]:
+    """Return the stores right inside a folder, by name.
+
+    Raises:
+        StoreNotFound: there is no such folder.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise StoreNotFound(f"{folder}: there is no such folder. Check the path.")
+    return sorted(path.parent for path in folder.glob(f"*/{DOCUMENT}"))
+
+
+def _open_folder(path: Path, *, mode: Mode) -> Store:
+    document = read_document(path)
+    unknown = sorted(set(document.writer_features) - WRITER_FEATURES)
+    if unknown and mode == "a":
+        raise NewerFormat(
+            f"{path}: can only be read, writing needs the features {', '.join(unknown)}, which this version lacks. "
+            "Install a newer one: pip install --upgrade historystore"
+        )
+    return Store(path, document=document, shard_names=shard_names(path), mode=mode)
+
+
+def _check_same(store: Store, payload: dict[str, Any]) -> None:
+    for key, what in (("family", "family"), ("observation_space", "observations"), ("action_space", "actions")):
+        ours, theirs = payload[key], getattr(store.document, key)
+        if ours != theirs:
+            raise SpaceMismatch(
+                f"{store.path}: holds other {what}, expected {canonical_json(theirs).decode()}, "
+                f"got {canonical_json(ours).decode()}. Choose another place for this store."
+            )
+
+
+def _space(path: Path, doc: dict[str, Any]) -> spaces.Space[Any]:
+    try:
+        return space_from_json(doc)
+    except InvalidValue as error:
+        raise DamagedData(f"{path}: {error}") from None
