@@ -1,0 +1,95 @@
+"""Record many learners into one store: what `hist record` calls.
+
+Importing this package loads neither torch nor Stable-Baselines3; the worker processes do.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
+from typing import Any
+
+from historystore.recording.plan import (
+    DEFAULT_SEAL_MB,
+    DEFAULT_SEAL_S,
+    Checkpoints,
+    RecordPlan,
+    plan_recording,
+)
+from historystore.recording.progress import Failure, Progress, RecordReport
+from historystore.recording.workers import run
+from historystore.shards import Profile
+
+__all__ = ["Failure", "Progress", "RecordPlan", "RecordReport", "plan_recording", "record", "run"]
+
+
+def record(
+    algo: str,
+    env: str,
+    seeds: str | int | Iterable[int],
+    *,
+    out: str | os.PathLike[str] | None = None,
+    steps: int | None = None,
+    streams: int | None = None,
+    policy: str | None = None,
+    set: Mapping[str, Any] | None = None,  # noqa: A002 - as on the command line
+    fields: Sequence[str] | None = None,
+    checkpoints: Checkpoints | None = None,
+    workers: int | None = None,
+    seal_mb: float = DEFAULT_SEAL_MB,
+    seal_s: float = DEFAULT_SEAL_S,
+    profile: Profile = "standard",
+) -> RecordReport:
+    """Record the whole training history of one learner for each seed, in several processes.
+
+    Learners that the store holds complete are skipped; those it holds as partial or failed are recorded again. A
+    learner that raises is recorded as failed, and the others go on: look at the report's `failures`. Interrupted or
+    killed, nothing that was sealed is lost, and the same call records the rest; a worker seals at the latest every
+    `seal_mb` MiB or `seal_s` seconds. To see progress, iterate `run(plan_recording(...))` instead.
+
+    Args:
+        algo: the learning algorithm, such as "ppo".
+        env: the task family, such as "darkroom"; a learner's seed decides its task.
+        seeds: such as "0-99,205" (inclusive), an integer, or integers.
+        out: the store's directory, made when it is not there; `<env>-<algo>` by default.
+        steps: environment steps of a learner over all its streams, rounded up to whole rollouts.
+        streams: parallel environments of a learner.
+        policy: the policy class by its Stable-Baselines3 name.
+        set: single hyperparameters by their Stable-Baselines3 names.
+        fields: which optional step fields to record (`log_prob`, `value`, ...); all by default. They are no part of
+            a learner's identity.
+        checkpoints: "final" to store the trained model.
+        workers: processes; one for each core by default.
+        seal_mb: buffered steps of a worker, in MiB, that are sealed into a shard at the latest.
+        seal_s: seconds after which a worker's steps are sealed at the latest.
+        profile: "compat" for shards that any HDF5 reader can decompress, without a plugin; larger.
+
+    Raises:
+        InvalidValue: an unknown name, a bad seed range, or a value that the algorithm does not take.
+        NotAStore: something else is at `out`.
+        SpaceMismatch: the store at `out` is of another family or has other spaces.
+        WriteFailed: the store cannot be written, or not any more.
+    """
+    plan = plan_recording(
+        algo,
+        env,
+        seeds,
+        out=out,
+        steps=steps,
+        streams=streams,
+        policy=policy,
+        set=set,
+        fields=fields,
+        checkpoints=checkpoints,
+        workers=workers,
+        seal_mb=seal_mb,
+        seal_s=seal_s,
+        profile=profile,
+    )
+    with closing(run(plan)) as states:
+        report = None
+        for state in states:
+            report = state if isinstance(state, RecordReport) else None
+    assert report is not None, "the last state is the report"
+    return report

@@ -1,0 +1,115 @@
+"""What the processes of a recording say to each other: one JSON line a message over a socket."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Annotated, Literal
+
+from pydantic import Field, TypeAdapter
+
+from historystore.documents import Document, LearnerSpec
+
+
+class Job(Document):
+    """What all learners of one recording share; the first line to every process."""
+
+    kind: Literal["job"] = "job"
+    store: str
+    template: LearnerSpec
+    """The specification of the first learner; the others differ in seed and task."""
+    fields: tuple[str, ...] | None
+    checkpoints: Literal["final"] | None
+    seal_mb: float
+    seal_s: float
+    profile: Literal["standard", "compat"]
+
+
+class Warm(Document):
+    """The launcher has imported everything and tried to build the learner once."""
+
+    kind: Literal["warm"] = "warm"
+    error: str | None = None
+    """Why the learner cannot be built."""
+    warnings: tuple[str, ...] = ()
+
+
+class Learn(Document):
+    """Record the learner of this seed next."""
+
+    kind: Literal["learn"] = "learn"
+    seed: int
+
+
+class Ready(Document):
+    """A worker waits for its first learner."""
+
+    kind: Literal["ready"] = "ready"
+    pid: int
+
+
+class Stepped(Document):
+    """A worker's learner has come this far."""
+
+    kind: Literal["stepped"] = "stepped"
+    num_steps: int
+
+
+class Finished(Document):
+    """A worker is done with a learner; its last steps may not be sealed yet."""
+
+    kind: Literal["finished"] = "finished"
+    seed: int
+    status: Literal["complete", "failed", "partial"]
+    num_steps: int
+    error: str | None = None
+
+
+class Stopped(Document):
+    """A worker has sealed what it could and leaves."""
+
+    kind: Literal["stopped"] = "stopped"
+    error: str | None = None
+    """Why it could not go on, in one line."""
+
+
+Message = Annotated[Job | Warm | Learn | Ready | Stepped | Finished | Stopped, Field(discriminator="kind")]
+_MESSAGES: TypeAdapter[Message] = TypeAdapter(Message)
+
+
+class Channel:
+    """One end of a socket that carries messages both ways."""
+
+    def __init__(self, end: socket.socket) -> None:
+        self.socket = end
+        self._rest = b""
+
+    def send(self, message: Document) -> None:
+        """Send a message; when the other end is gone, nothing happens (reading tells)."""
+        with suppress(OSError):
+            self.socket.sendall(message.model_dump_json().encode() + b"\n")
+
+    def received(self) -> list[Message] | None:
+        """Return the messages that have arrived, after waiting for some bytes; None once the other end is gone."""
+        try:
+            data = self.socket.recv(1 << 16)
+        except OSError:
+            return None
+        if not data:
+            return None
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        return [_MESSAGES.validate_json(line) for line in lines]
+
+    def __iter__(self) -> Iterator[Message]:
+        while (messages := self.received()) is not None:
+            yield from messages
+
+    def hang_up(self) -> None:
+        """Say that no message will follow; the other end can still speak."""
+        with suppress(OSError):
+            self.socket.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        """Give the socket back."""
+        self.socket.close()

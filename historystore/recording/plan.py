@@ -1,0 +1,208 @@
+"""Which learners a recording needs: presets and overrides resolved, and what the store already holds left out."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args
+
+from historystore import tasks
+from historystore.documents import LearnerSpec
+from historystore.errors import InvalidValue, SpaceMismatch
+from historystore.fields import check_names
+from historystore.folder import DOCUMENT, check_free
+from historystore.recording.hyperparameters import resolve_hyperparameters
+from historystore.recording.presets import preset
+from historystore.recording.signature import signature
+from historystore.seeds import Seeds, parse_seeds
+from historystore.shards import Profile
+from historystore.store import Store
+from historystore.store import open as open_store
+from historystore.writer import SEAL_BYTES, SEAL_S
+
+Checkpoints = Literal["final"]
+Number = TypeVar("Number", int, float)
+MOST_LEARNERS = 1_000_000
+DEFAULT_SEAL_MB = SEAL_BYTES / 2**20
+DEFAULT_SEAL_S = SEAL_S
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordPlan:
+    """A recording that has been checked and not yet begun; `run()` carries it out."""
+
+    path: Path
+    template: LearnerSpec
+    """The learner without its task and seed."""
+    seeds: Seeds
+    todo: tuple[int, ...]
+    """The seeds whose learners are recorded, in order; the others are complete."""
+    num_retried: int
+    """Of those, learners that the store holds as partial or failed."""
+    num_steps_asked: int
+    """What was asked for; an algorithm that learns in rollouts lives whole ones (`template.num_steps`)."""
+    fields: tuple[str, ...] | None
+    checkpoints: Checkpoints | None
+    num_workers: int
+    seal_mb: float
+    seal_s: float
+    profile: Profile
+
+    @property
+    def num_skipped(self) -> int:
+        """Learners that the store holds complete."""
+        return len(self.seeds) - len(self.todo)
+
+    @property
+    def num_added(self) -> int:
+        """Learners that the store does not hold."""
+        return len(self.todo) - self.num_retried
+
+
+def plan_recording(
+    algo: str,
+    env: str,
+    seeds: str | int | Iterable[int],
+    *,
+    out: str | os.PathLike[str] | None = None,
+    steps: int | None = None,
+    streams: int | None = None,
+    policy: str | None = None,
+    set: Mapping[str, Any] | None = None,  # noqa: A002 - as on the command line
+    fields: Sequence[str] | None = None,
+    checkpoints: Checkpoints | None = None,
+    workers: int | None = None,
+    seal_mb: float = DEFAULT_SEAL_MB,
+    seal_s: float = DEFAULT_SEAL_S,
+    profile: Profile = "standard",
+) -> RecordPlan:
+    """Resolve one learner for each seed and leave out those that the store at `out` holds complete.
+
+    Nothing is written, and neither torch nor Stable-Baselines3 is loaded. What is not given comes from the preset of
+    the algorithm and family; `set` overrides single hyperparameters. The default for `out` is `<env>-<algo>` in the
+    current directory, for `workers` one for each core.
+
+    Raises:
+        InvalidValue: an unknown name, a bad seed range, or a value that the algorithm does not take.
+        NotAStore: something else is at `out`.
+        SpaceMismatch: the store at `out` is of another family.
+    """
+    family = tasks.family(env)
+    chosen = preset(algo, env)
+    known = signature(chosen.algorithm)
+    num_streams = _positive("--streams", streams, chosen.num_streams)
+    num_steps = _positive("--steps", steps, chosen.num_steps)
+    hyperparameters = resolve_hyperparameters(known, chosen.hyperparameters, set or {})
+    template = LearnerSpec(
+        family=family.name,
+        algorithm=chosen.algorithm,
+        policy=_policy(policy or chosen.policy, known.policies, algorithm=chosen.algorithm),
+        hyperparameters=hyperparameters,
+        num_streams=num_streams,
+        num_steps=_lived_steps(num_steps, hyperparameters, num_streams=num_streams),
+    )
+    check_names(fields or ())
+    wanted = _checked_count(parse_seeds(seeds))
+    path = Path(out if out is not None else f"{family.name}-{algo}")
+    todo, num_retried = _todo(path, template, wanted)
+    return RecordPlan(
+        path=path,
+        template=template,
+        seeds=wanted,
+        todo=todo,
+        num_retried=num_retried,
+        num_steps_asked=num_steps,
+        fields=None if fields is None else tuple(dict.fromkeys(fields)),
+        checkpoints=_checked_checkpoints(checkpoints),
+        num_workers=min(_positive("--workers", workers, _num_cores()), max(len(todo), 1)),
+        seal_mb=_positive("--seal-mb", seal_mb, DEFAULT_SEAL_MB),
+        seal_s=_positive("--seal-s", seal_s, DEFAULT_SEAL_S),
+        profile=_checked_profile(profile),
+    )
+
+
+def spec_of_seed(template: LearnerSpec, seed: int) -> LearnerSpec:
+    """Return the specification of the learner with that seed, its task included."""
+    task = tasks.family(template.family).task_of_seed(seed)
+    return template.model_copy(update={"seed": seed, "task": task})
+
+
+def _todo(path: Path, template: LearnerSpec, seeds: Seeds) -> tuple[tuple[int, ...], int]:
+    """Return the seeds that are not complete in the store, and how many of them it holds in another state."""
+    if not (path / DOCUMENT).exists():
+        check_free(path)
+        return tuple(seeds), 0
+    status = _matching_store(path, template.family).status_of()
+    states = {seed: status.get(spec_of_seed(template, seed).id) for seed in seeds} if status else dict.fromkeys(seeds)
+    todo = tuple(seed for seed, state in states.items() if state != "complete")
+    return todo, sum(states[seed] is not None for seed in todo)
+
+
+def _matching_store(path: Path, family: str) -> Store:
+    store = open_store(path)
+    if store.document.family != family:
+        raise SpaceMismatch(
+            f"{path}: is a store of the family {store.document.family!r}, expected {family!r}. "
+            "Record into another place with --out."
+        )
+    return store
+
+
+def _lived_steps(num_steps: int, hyperparameters: Mapping[str, Any], *, num_streams: int) -> int:
+    """Return the steps that the learner will live: Stable-Baselines3 only stops between whole rollouts.
+
+    A rollout is `train_freq` steps of every stream where the algorithm has one (off-policy), else `n_steps` of them.
+    One counted in episodes has no length known beforehand: such a learner may live longer than its `num_steps`.
+    """
+    length = hyperparameters.get("train_freq", hyperparameters.get("n_steps"))
+    if isinstance(length, list) and len(length) == 2 and length[1] == "step":
+        length = length[0]
+    if not isinstance(length, int) or length < 1:
+        return num_steps
+    rollout = length * num_streams
+    return math.ceil(num_steps / rollout) * rollout
+
+
+def _policy(name: str, known: Sequence[str], *, algorithm: str) -> str:
+    if name not in known:
+        raise InvalidValue(
+            f"--policy: {algorithm} has no policy {name!r}, expected one of {', '.join(known)}. Check the name."
+        )
+    return name
+
+
+def _positive(option: str, given: Number | None, default: Number) -> Number:
+    if given is None:
+        return default
+    if not given > 0 or not math.isfinite(given):
+        raise InvalidValue(f"{option}: expected a number above 0, got {given}. Leave it out or choose a larger one.")
+    return given
+
+
+def _checked_count(seeds: Seeds) -> Seeds:
+    if len(seeds) > MOST_LEARNERS:
+        raise InvalidValue(
+            f"seeds: at most {MOST_LEARNERS:,} learners in one recording, got {len(seeds):,}. "
+            "Record them in several ranges into the same store."
+        )
+    return seeds
+
+
+def _checked_checkpoints(checkpoints: Checkpoints | None) -> Checkpoints | None:
+    if checkpoints is None or checkpoints == "final":
+        return checkpoints
+    raise InvalidValue(f"--checkpoints: expected final, got {checkpoints!r}. Leave it out to store no model.")
+
+
+def _checked_profile(profile: Profile) -> Profile:
+    if profile in get_args(Profile):
+        return profile
+    raise InvalidValue(f"--profile: expected one of {', '.join(get_args(Profile))}, got {profile!r}. Choose one.")
+
+
+def _num_cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,128 @@
+"""Carrying out a plan: start the workers, follow them, and sum up."""
+
+from __future__ import annotations
+
+import os
+import time
+import warnings
+from collections.abc import Generator, Mapping
+from contextlib import closing
+from pathlib import Path
+
+from historystore import tasks
+from historystore.card import write_card
+from historystore.files import check_folder
+from historystore.recording.crew import Crew
+from historystore.recording.launcher import Launcher
+from historystore.recording.messages import Finished, Job
+from historystore.recording.plan import RecordPlan, spec_of_seed
+from historystore.recording.progress import Failure, Progress, RecordReport
+from historystore.store import SHARDS, create
+from historystore.store import open as open_store
+from historystore.summary import learner_counts
+
+REPORT_S = 0.5
+
+
+def run(plan: RecordPlan) -> Generator[Progress | RecordReport, None, None]:
+    """Record what a plan lists: progress about twice a second, and the report at the very end.
+
+    Closing the iterator early, or an exception such as KeyboardInterrupt, lets the workers seal what they have; their
+    learners are then partial, and the same plan made again records the rest. The number of workers changes no digest.
+
+    Raises:
+        WriteFailed: the store cannot be written, or not any more.
+        SpaceMismatch: the store at the path is of another family or has other spaces.
+        InvalidValue: the engine refuses the learner's settings.
+    """
+    ended: dict[int, Finished] = {}
+    seconds = 0.0
+    if plan.todo:
+        family = tasks.family(plan.template.family)
+        create(
+            plan.path, family=family.name, observation_space=family.observation_space, action_space=family.action_space
+        )
+        check_folder(plan.path / SHARDS)
+        ended, seconds = yield from _followed(plan)
+        write_card(open_store(plan.path))
+    yield _report(plan, ended, seconds=seconds)
+
+
+def _followed(plan: RecordPlan) -> Generator[Progress, None, tuple[dict[int, Finished], float]]:
+    """Run the workers to the end; return what became of each learner, and the seconds since workers could start."""
+    job = Job(
+        store=str(plan.path.resolve()),
+        template=spec_of_seed(plan.template, plan.todo[0]),
+        fields=plan.fields,
+        checkpoints=plan.checkpoints,
+        seal_mb=plan.seal_mb,
+        seal_s=plan.seal_s,
+        profile=plan.profile,
+    )
+
+    def unsealed(finished: Mapping[int, Finished]) -> list[int]:
+        status = open_store(plan.path).status_of()
+        ids = {seed: spec_of_seed(plan.template, seed).id for seed in finished}
+        return [seed for seed, end in finished.items() if status.get(ids[seed]) != end.status]
+
+    yield _progress(plan, None, seconds=0.0)
+    with Launcher(job) as launcher:
+        for text in launcher.warm_up():
+            warnings.warn(text, stacklevel=4)
+        crew = Crew(launcher, seeds=plan.todo, num_workers=plan.num_workers, unsealed=unsealed)
+        with closing(crew):
+            started = time.monotonic()
+            while not crew.is_done:
+                until = time.monotonic() + REPORT_S
+                while not crew.is_done and (timeout_s := until - time.monotonic()) > 0:
+                    crew.work(timeout_s=timeout_s)
+                yield _progress(plan, crew, seconds=time.monotonic() - started)
+    return crew.ended, time.monotonic() - started
+
+
+def _progress(plan: RecordPlan, crew: Crew | None, *, seconds: float) -> Progress:
+    """Return how far the crew is; None has not begun."""
+    planned = plan.template.num_steps * len(plan.todo)
+    ended = crew.ended.values() if crew else ()
+    num_steps = crew.num_steps if crew else 0
+    steps_per_s = num_steps / seconds if seconds else 0.0
+    return Progress(
+        num_workers=crew.num_workers if crew else 0,
+        num_learners=len(plan.todo),
+        num_done=len(ended),
+        num_failed=sum(end.status == "failed" for end in ended),
+        num_steps=num_steps,
+        num_steps_planned=planned,
+        steps_per_s=steps_per_s,
+        seconds_left=max(planned - num_steps, 0) / steps_per_s if steps_per_s else None,
+        num_bytes=_num_bytes(plan.path),
+    )
+
+
+def _report(plan: RecordPlan, ended: Mapping[int, Finished], *, seconds: float) -> RecordReport:
+    store = open_store(plan.path)
+    num_steps = sum(end.num_steps for end in ended.values())
+    return RecordReport(
+        store=str(plan.path),
+        digest=store.digest,
+        num_skipped=plan.num_skipped,
+        num_retried=plan.num_retried,
+        num_added=plan.num_added,
+        failures=tuple(
+            Failure(seed=seed, learner=spec_of_seed(plan.template, seed).id, error=end.error or "")
+            for seed, end in sorted(ended.items())
+            if end.status == "failed"
+        ),
+        learners=learner_counts(store),
+        num_steps=store.num_steps,
+        num_bytes=store.num_bytes,
+        num_steps_recorded=num_steps,
+        seconds=seconds,
+        steps_per_s=num_steps / seconds if seconds else 0.0,
+    )
+
+
+def _num_bytes(path: Path) -> int:
+    """Return the bytes of the shards that are whole by now."""
+    with os.scandir(path / SHARDS) as entries:
+        return sum(entry.stat().st_size for entry in entries if not entry.name.startswith("."))

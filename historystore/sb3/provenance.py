@@ -1,0 +1,63 @@
+"""Where a recorded learner comes from: versions, host, commit."""
+
+from __future__ import annotations
+
+import platform
+import socket
+import subprocess
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+
+import gymnasium
+import numpy as np
+import stable_baselines3
+import torch as th
+from stable_baselines3.common.base_class import BaseAlgorithm
+
+from historystore import tasks
+from historystore.documents import LearnerSpec, Provenance
+from historystore.sb3.describe import import_path
+
+_GIT_TIMEOUT_S = 2.0
+
+
+def sb3_provenance(model: BaseAlgorithm, spec: LearnerSpec, *, environment: str) -> Provenance:
+    """Return where the histories of a model come from, with the best and random return where its family knows them."""
+    is_known = spec.family in tasks.families()
+    family = tasks.family(spec.family) if is_known else None
+    return Provenance(
+        engine="sb3",
+        engine_version=stable_baselines3.__version__,
+        algorithm_path=import_path(type(model)),
+        environment=environment if family is None else family.env_id,
+        versions=versions(),
+        git_commit=git_commit(str(Path.cwd())),
+        host=socket.gethostname(),
+        best_return=None if family is None else family.best_return(spec.task),
+        random_return=None if family is None else family.random_return(spec.task),
+    )
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Return the versions of everything that takes part."""
+    return {
+        "gymnasium": gymnasium.__version__,
+        "historystore": metadata.version("historystore"),
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "stable_baselines3": stable_baselines3.__version__,
+        "torch": str(th.__version__),
+    }
+
+
+@cache
+def git_commit(folder: str) -> str | None:
+    """Return the commit that a folder's repository is at; None without git or outside a repository."""
+    command = ["git", "-C", folder, "rev-parse", "--verify", "--quiet", "HEAD"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=_GIT_TIMEOUT_S, check=True)  # noqa: S603
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return answer.stdout.strip() or None
