@@ -1,0 +1,251 @@
+"""Windows as arrays: many at once, from any number of stores."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int64, Shaped
+
+from historystore.errors import InvalidValue, MissingField, SpaceMismatch
+from historystore.fields import Field
+from historystore.store import Store
+from historystore.windows.addresses import Address, AddressBatch
+from historystore.windows.cache import BlockCache, Rows
+from historystore.windows.histories import Histories, offsets
+from historystore.windows.layout import Layout
+
+DEFAULT_FIELDS = ("observation", "action", "reward")
+DEFAULT_CACHE_BYTES = 1 << 30
+BLOCK_STEPS = 8192
+BLOCK_BYTES = 1 << 20
+POSITIONS = ("history", "step", "learner")
+"""Where each position of a window comes from; may be asked for like fields. They are -1 in padding."""
+_EPISODE_START = "episode_start"
+
+
+class WindowReader:
+    """Turns addresses into arrays, from any number of stores with the same spaces.
+
+    Steps are read in blocks and kept, decompressed, in `cache_bytes` of memory in each process; blocks used least
+    recently make room. Files are opened on first use, in each process anew: a reader can be forked and pickled.
+
+    A name in `fields` stands for itself or, where it ends before a `/`, for all its entries: `observation` for
+    `observation/image` and `observation/goal`.
+
+    Raises:
+        SpaceMismatch: the stores differ in their spaces, or in the dtype or shape of a field.
+        MissingField: no history has such a field.
+    """
+
+    def __init__(
+        self,
+        stores: Sequence[Store],
+        *,
+        fields: Sequence[str] = DEFAULT_FIELDS,
+        cache_bytes: int = DEFAULT_CACHE_BYTES,
+    ) -> None:
+        check_spaces(stores)
+        self.positions = tuple(name for name in fields if name in POSITIONS)
+        self.fields = _chosen_fields(stores, [name for name in fields if name not in POSITIONS])
+        self._stores = [copy.copy(store) for store in stores]  # ours are never refreshed: positions in them hold
+        self._columns = (*self.fields, _flag(_EPISODE_START))
+        self._cache_bytes = cache_bytes
+        self._layout = Layout.of(stores, block_steps=_block_steps(self._columns))
+        self._shards = [(store, i) for store in self._stores for i in range(len(store.shard_names))]
+        self._learner_ids = [learner.id for store in stores for learner in store.learners]
+        histories = Histories.of(stores)
+        self._learner_of = histories.learner
+        self._episode_rows = np.sort(self._layout.row_of(histories.episode_history, histories.episode_start))
+        self._cache: BlockCache | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_cache": None}
+
+    def read(self, addresses: AddressBatch | Iterable[Address], length: int) -> dict[str, np.ndarray]:
+        """Return the windows as arrays of (windows, length, *shape), each field in its logical dtype.
+
+        Besides the fields: `mask`, False where a window is shorter than `length` and padded at its end with zeros;
+        and `episode_start`, True at the first step of an episode. What came before a window's first step is not in the
+        window; what came before any other position in it is the position before, also where episodes were left out or
+        streams spliced: the previous action and reward are always those of the position before.
+
+        Raises:
+            InvalidValue: a window is longer than `length`, or goes beyond its history.
+            DamagedData: a shard does not hold what was written to it.
+        """
+        batch = AddressBatch.of(addresses)
+        num_steps = batch.num_steps
+        if (num_steps > length).any():
+            raise InvalidValue(
+                f"windows: a window has {num_steps.max()} steps, expected at most {length}. Ask for more."
+            )
+        mask = np.arange(length) < num_steps[:, None]  # (windows, length)
+        place = None if mask.all() else np.flatnonzero(mask)
+        columns = self._gather(batch)
+        columns.update(self._positions(batch))
+        columns[_EPISODE_START] = columns[_EPISODE_START].view(np.bool_)
+        windows = {
+            name: _in_windows(column, place, mask.shape, -1 if name in POSITIONS else 0)
+            for name, column in columns.items()
+        }
+        return {**windows, "mask": mask}
+
+    def _gather(self, batch: AddressBatch) -> dict[str, np.ndarray]:
+        """Return all columns at all steps of a batch, back to back."""
+        if self._cache is None:
+            self._cache = BlockCache(
+                self._columns,
+                block_steps=self._layout.block_steps,
+                num_blocks=self._layout.num_blocks,
+                num_bytes=self._cache_bytes,
+            )
+        cache, block_steps = self._cache, self._layout.block_steps
+        row, count = self._layout.spans(batch)
+        block = row // block_steps
+        if len(block) <= cache.num_slots or len(np.unique(block)) <= cache.num_slots:
+            rows = _each_row(cache.rows_of(block, self._read_block) + row % block_steps, count)
+            return {field.name: cache.take(field.name, rows) for field in self._columns}
+        return self._gather_in_turns(cache, row, count)
+
+    def _gather_in_turns(
+        self, cache: BlockCache, row: Int64[np.ndarray, " spans"], count: Int64[np.ndarray, " spans"]
+    ) -> dict[str, np.ndarray]:
+        """Gather from more blocks than the cache holds, some blocks at a time."""
+        block, total = row // self._layout.block_steps, int(count.sum())
+        columns = {field.name: np.empty((total, *field.shape), field.dtype) for field in self._columns}
+        turn = np.unique(block, return_inverse=True)[1] // cache.num_slots
+        place = offsets(count)[:-1]
+        for each in range(int(turn.max()) + 1):
+            now = turn == each
+            rows = _each_row(
+                cache.rows_of(block[now], self._read_block) + row[now] % self._layout.block_steps, count[now]
+            )
+            places = _each_row(place[now], count[now])
+            for name, column in columns.items():
+                column[places] = cache.take(name, rows)
+        return columns
+
+    def _positions(self, batch: AddressBatch) -> dict[str, np.ndarray]:
+        """Return the positions asked for at all steps of a batch, back to back."""
+        if not self.positions:
+            return {}
+        count = batch.stop - batch.start
+        history = np.repeat(batch.history, count)
+        step = _each_row(batch.start, count)
+        columns = {"history": history, "step": step, "learner": self._learner_of[history]}
+        return {name: columns[name] for name in self.positions}
+
+    def _read_block(self, block: int) -> Rows:
+        """Read one block of all fields from its shard."""
+        shard, start, stop = self._layout.rows_of_block(block)
+        self._check_shards([shard])
+        store, index = self._shards[shard]
+        reader = store.shard(index)
+        rows = {field.name: reader.read(field.name, start, stop) for field in self.fields}
+        first = self._layout.shard_block[shard] * self._layout.block_steps + start
+        low, high = np.searchsorted(self._episode_rows, (first, first + stop - start))
+        rows[_EPISODE_START] = np.zeros(stop - start, dtype=np.uint8)
+        rows[_EPISODE_START][self._episode_rows[low:high] - first] = 1
+        return rows
+
+    def check_fields(self, histories: Int64[np.ndarray, " histories"]) -> None:
+        """Check that some histories have all fields at all their steps; nothing is read.
+
+        Raises:
+            MissingField: some lack a field; names their learners.
+        """
+        is_asked = np.isin(self._layout.history, histories)
+        self._check_shards(np.unique(self._layout.shard[is_asked]).tolist())
+
+    def _check_shards(self, shards: Iterable[int]) -> None:
+        for name, shape in ((field.name, field.shape) for field in self.fields):
+            lacking = [shard for shard in shards if not self._has(shard, name, shape)]
+            if lacking:
+                learners = np.unique(self._learner_of[self._layout.history[np.isin(self._layout.shard, lacking)]])
+                ids = [self._learner_ids[i][:12] for i in learners]
+                raise MissingField(
+                    f"{self._shards[lacking[0]][0].path}: {len(ids)} learners have no field {name!r} of shape {shape}: "
+                    f"{', '.join(ids[:3])}{', ...' * (len(ids) > 3)}. Leave the field out, or those learners."
+                )
+
+    def _has(self, shard: int, name: str, shape: tuple[int, ...]) -> bool:
+        store, index = self._shards[shard]
+        return any((field.name, field.shape) == (name, shape) for field in store.shard_fields(index))
+
+
+def check_spaces(stores: Sequence[Store]) -> None:
+    """Refuse to read together what one model could not take in.
+
+    Raises:
+        InvalidValue: there is no store.
+        SpaceMismatch: two stores differ in their spaces.
+    """
+    if not stores:
+        raise InvalidValue("windows: there is no store to read. Give one at least.")
+    first = stores[0]
+    for store in stores[1:]:
+        for kind in ("observation_space", "action_space"):
+            expected, got = getattr(first.document, kind), getattr(store.document, kind)
+            if expected != got:
+                raise SpaceMismatch(
+                    f"{store.path}: another {kind} than {first.path}, expected {expected}, got {got}. "
+                    "Read stores of the same spaces together."
+                )
+
+
+def _chosen_fields(stores: Sequence[Store], names: Sequence[str]) -> tuple[Field, ...]:
+    """Return the fields that some names stand for, each once; the stores must agree on them."""
+    chosen: dict[str, Field] = {}
+    for store in stores:
+        known = {field.name: field for field in store.fields}
+        for name in names:
+            found = [field for key, field in known.items() if key == name or key.startswith(f"{name}/")]
+            if not found:
+                raise MissingField(
+                    f"{store.path}: no history has a field {name!r}, expected among {', '.join((*known, *POSITIONS))}. "
+                    "Choose among those."
+                )
+            for field in found:
+                _check_same(chosen.setdefault(field.name, field), field, store)
+    return tuple(chosen.values())
+
+
+def _check_same(expected: Field, got: Field, store: Store) -> None:
+    if (expected.dtype, expected.shape) != (got.dtype, got.shape):
+        raise SpaceMismatch(
+            f"{store.path}: field {got.name!r} differs from the other stores', expected {expected.dtype} of shape "
+            f"{expected.shape}, got {got.dtype} of {got.shape}. Read other fields, or fewer stores together."
+        )
+
+
+def _flag(name: str) -> Field:
+    return Field(name=name, dtype="|u1", stored_dtype="|u1", shape=())
+
+
+def _block_steps(fields: Sequence[Field]) -> int:
+    """Return a power of two: BLOCK_STEPS, or fewer where they take more than BLOCK_BYTES."""
+    most = max(1, min(BLOCK_STEPS, BLOCK_BYTES // sum(field.num_bytes for field in fields)))
+    return 1 << (most.bit_length() - 1)
+
+
+def _each_row(start: Int64[np.ndarray, " spans"], count: Int64[np.ndarray, " spans"]) -> Int64[np.ndarray, " rows"]:
+    """Return every row of some spans, one after the other."""
+    before = offsets(count)
+    return np.repeat(start - before[:-1], count) + np.arange(before[-1])
+
+
+def _in_windows(
+    column: Shaped[np.ndarray, "rows ..."],
+    place: Int64[np.ndarray, " rows"] | None,
+    shape: tuple[int, ...],
+    padding: int,
+) -> Shaped[np.ndarray, "windows length ..."]:
+    """Lay a column out in windows; `place` is where its rows go if they do not fill them."""
+    if place is None:
+        return column.reshape(*shape, *column.shape[1:])
+    padded = np.full((shape[0] * shape[1], *column.shape[1:]), padding, dtype=column.dtype)
+    padded[place] = column
+    return padded.reshape(*shape, *column.shape[1:])
