@@ -1,0 +1,77 @@
+"""A trained agent in many environments at once: the growing context and its cache.
+
+N is the number of environments, c the context length.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int, Shaped
+from torch import Tensor
+
+from .model import Cache, DistilledAgent
+from .tokens import Tokens, window_tokens
+
+
+class Context:
+    """The last transitions of N environments that step together, and the agent's logits for the next action.
+
+    At most c transitions are kept. One token at a time is appended to the cache; when the context is full, its oldest
+    eighth is dropped (or a little more, so that it begins with an episode, where all environments begin one together)
+    and the cache is rebuilt from the rest in one pass. So the logits are always those of
+    the whole present context (`tests/test_distill_context.py`): a cache whose oldest entries were only masked out would
+    go on carrying what had been forgotten.
+    """
+
+    def __init__(self, agent: DistilledAgent, *, num_envs: int) -> None:
+        context, device = agent.context_length, agent.device
+        self.agent, self.device, self.length = agent, device, 0
+        shape, dtype = agent.observation_space.shape, agent.observation_space.dtype
+        observation = np.zeros((num_envs, context, *(shape or ())), dtype)
+        self.observation = torch.from_numpy(observation).to(device)  # (N, c, *obs)
+        self.action = torch.zeros((num_envs, context), dtype=torch.int64, device=device)
+        self.reward = torch.zeros((num_envs, context), device=device)
+        self.episode_start = torch.zeros((num_envs, context), dtype=torch.bool, device=device)
+        self.cache = Cache(agent.config, batch_size=num_envs, context_length=context, device=device)
+
+    def tokens(self) -> Tokens:
+        """Return the whole present context as tokens."""
+        return window_tokens(
+            observation=self.observation[:, : self.length],
+            action=self.action[:, : self.length],
+            reward=self.reward[:, : self.length],
+            episode_start=self.episode_start[:, : self.length],
+        )
+
+    def logits(
+        self, observation: Shaped[np.ndarray, envs * obs], episode_start: Bool[np.ndarray, envs]
+    ) -> Float[Tensor, "envs actions"]:
+        """Take in the present observations and return the logits of the actions that answer them."""
+        if self.length == self.agent.context_length:
+            self._drop_oldest()
+        self.observation[:, self.length] = torch.from_numpy(observation).to(self.device)
+        self.episode_start[:, self.length] = torch.from_numpy(episode_start).to(self.device)
+        self.length += 1
+        logits: Tensor = self.agent(self.tokens().last(self.length - self.cache.length), self.cache)
+        return logits[:, -1]
+
+    def complete(self, action: Int[Tensor, envs], reward: Float[np.ndarray, envs]) -> None:
+        """Complete the present transition with the action taken and the reward it earned."""
+        self.action[:, self.length - 1] = action
+        self.reward[:, self.length - 1] = torch.from_numpy(reward).to(self.device)
+
+    def _drop_oldest(self) -> None:
+        """Make room, and forget every key and value: they carry what is dropped."""
+        least, most = max(1, self.length // 8), self.length // 2
+        starts = self.episode_start[:, least : most + 1].all(dim=0).nonzero()
+        num_dropped = least + (int(starts[0, 0]) if len(starts) else 0)
+        for history in (self.observation, self.action, self.reward, self.episode_start):
+            history.copy_(history.roll(-num_dropped, dims=1))
+        self.length -= num_dropped
+        self.cache.length = 0
+
+
+def sample_actions(logits: Float[Tensor, "envs actions"], generator: torch.Generator) -> Int[Tensor, envs]:
+    """Draw one action for each environment. The most likely one would stop the exploration that was distilled."""
+    return torch.multinomial(logits.softmax(-1), 1, generator=generator)[:, 0]

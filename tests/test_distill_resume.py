@@ -1,0 +1,98 @@
+"""A training that is broken off goes on as if nothing had happened."""
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from test_distill_training import config, weights
+from toy_histories import write_bandits
+
+from distill import TrainConfig, train
+from historystore.errors import DamagedData
+
+SETTINGS = {"updates": 24, "dropout": 0.1, "token_masking": 0.3, "ema_decay": 0.9, "checkpoint_every": 5}
+TRAIN = """
+import sys
+from distill import TrainConfig, train
+store, out, config = sys.argv[1:]
+for progress in train(store, out, TrainConfig.model_validate_json(config)):
+    print(progress.update, flush=True)
+"""
+
+
+def losses(path: Path) -> list[tuple[int, float]]:
+    lines = map(json.loads, (path / "metrics.jsonl").read_text().splitlines())
+    return [(line["update"], line["loss"]) for line in lines]
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    mine, theirs = weights(one), weights(other)
+    assert [name for name in mine if not mine[name].equal(theirs[name])] == []
+    assert losses(one) == losses(other)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    write_bandits(folder / "bandits")
+    list(train(folder / "bandits", folder / "run", config(**SETTINGS)))
+    return folder
+
+
+@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
+def test_closing_the_generator_anywhere_loses_nothing(tmp_path: Path, undisturbed: Path, optimizer: str) -> None:
+    settings = config(**SETTINGS, optimizer=optimizer)
+    straight = undisturbed / "run" if settings.optimizer == config().optimizer else tmp_path / "straight"
+    list(train(undisturbed / "bandits", straight, settings))
+    done: list[int] = []
+    while not done or done[-1] < 24:
+        for progress in train(undisturbed / "bandits", tmp_path / "run", settings):
+            done.append(progress.update)
+            if progress.update in (1, 7, 13, 20):
+                break
+    assert done == list(range(1, 25))
+    assert_same_run(tmp_path / "run", straight)
+
+
+def test_a_killed_training_goes_on_bit_exactly(tmp_path: Path, undisturbed: Path) -> None:
+    arguments = [str(undisturbed / "bandits"), str(tmp_path / "run"), config(**SETTINGS).model_dump_json()]
+    process = subprocess.Popen([sys.executable, "-c", TRAIN, *arguments], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if int(line) >= 12:
+            process.send_signal(signal.SIGKILL)
+            break
+    process.wait()
+    assert process.returncode == -signal.SIGKILL
+    first = next(updates := train(undisturbed / "bandits", tmp_path / "run", config(**SETTINGS)))
+    assert first.update in (11, 16, 21)
+    list(updates)
+    assert_same_run(tmp_path / "run", undisturbed / "run")
+
+
+def test_a_kill_before_the_first_checkpoint_starts_again(tmp_path: Path, undisturbed: Path) -> None:
+    updates = train(undisturbed / "bandits", tmp_path / "run", config(**SETTINGS))
+    next(updates)
+    (tmp_path / "run" / "metrics.jsonl").write_text('{"update": 1, "loss": 99.0}\n{"update": 2, "lo')
+    del updates
+    (tmp_path / "run" / "checkpoint.safetensors").unlink()
+    list(train(undisturbed / "bandits", tmp_path / "run", config(**SETTINGS)))
+    assert_same_run(tmp_path / "run", undisturbed / "run")
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path: Path, undisturbed: Path) -> None:
+    updates = train(undisturbed / "bandits", tmp_path / "run", config(**SETTINGS))
+    next(updates)
+    updates.close()
+    path = tmp_path / "run" / "checkpoint.safetensors"
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(DamagedData, match=r"checkpoint.safetensors: cannot be read"):
+        list(train(undisturbed / "bandits", tmp_path / "run", config(**SETTINGS)))
+
+
+def test_the_settings_of_a_run_round_trip() -> None:
+    settings = config(**SETTINGS)
+    assert TrainConfig.model_validate_json(settings.model_dump_json()) == settings
