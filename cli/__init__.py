@@ -1,0 +1,76 @@
+"""The `hist` command: one command a file, loaded only when it is called.
+
+Installed as `hist_cli`; nothing imports it. Neither torch nor Stable-Baselines3 is loaded before a command needs it,
+which `tests/test_cli_main.py` holds.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+COMMANDS = {
+    "record": "Record the full training histories of many learners into a store.",
+    "inspect": "Browse stores, learners, tasks and single episodes.",
+    "verify": "Check every promise of a store and list every problem.",
+    "train": "Distill a store's histories into a transformer.",
+    "evaluate": "Let a trained transformer learn in context on tasks it was never trained on.",
+    "schema": "Export the published schema of the store's documents.",
+}
+"""Command name -> its line in `hist --help`; the command itself lives in the module of the same name."""
+
+
+class LazyGroup(click.Group):
+    """A click group whose commands are imported when they are called, so that `hist --help` stays instant."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Name the commands in the order a newcomer meets them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the module of one command; None for an unknown name, which click turns into a usage error."""
+        if cmd_name not in COMMANDS:
+            return None
+        command = importlib.import_module(f".{cmd_name}", __package__).command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the command list from the table, without importing a single command."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="historystore", prog_name="hist")
+def hist() -> None:
+    """Record how RL learners learn, and distill it into one transformer that learns in context.
+
+    \b
+    A first walk:
+      hist record --algo ppo --env darkroom --seeds 0-999     writes darkroom-ppo/
+      hist inspect darkroom-ppo                               what is in it
+      hist train darkroom-ppo --out run                       distill it
+      hist evaluate run                                       watch it learn on unseen goals
+    """
+
+
+def main() -> None:
+    """Run `hist`; a user's mistake becomes one line on stderr and exit code 1, here and nowhere else."""
+    try:
+        sys.exit(hist.main(standalone_mode=False))  # the code of `context.exit(code)`; commands return None
+    except Exception as error:
+        from .errors import exit_code_and_line  # loads historystore, which `hist --help` has no need of
+
+        answer = exit_code_and_line(error)
+        if answer is None:
+            raise
+        code, line = answer
+        if line:
+            click.echo(line, err=True)
+        sys.exit(code)
+    except KeyboardInterrupt:
+        click.echo("Interrupted.", err=True)
+        sys.exit(130)

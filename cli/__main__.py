@@ -1,0 +1,5 @@
+"""`python -m hist_cli` is `hist`."""
+
+from . import main
+
+main()

@@ -1,0 +1,73 @@
+"""`hist evaluate`: the table, the picture and the numbers."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from test_distill_training import config
+from toy_histories import write_darkroom
+
+from distill import Evaluation, train
+
+GOALS = [(x, y) for x in range(3, 6) for y in range(3)]
+
+
+def hist(*args: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "hist_cli", *map(str, args)]
+    environment = {**os.environ, "COLUMNS": "80"}
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("evaluate")
+    write_darkroom(folder / "store", GOALS)
+    list(train(folder / "store", folder / "run", config(context_length=40, updates=3, validation_episodes=0)))
+    return folder / "run"
+
+
+def test_the_tables_show_test_and_training_tasks_the_source_and_the_bounds(run: Path) -> None:
+    answer = hist("evaluate", run, "--episodes", 6, "--rollouts", 2, "--compare", run)
+    assert answer.returncode == 0, answer.stderr
+    lines = answer.stdout.splitlines()
+    assert lines[0].startswith("2 test tasks: mean return of the first 3 and the last 10 episodes")
+    assert lines[1].split()[:3] == ["task", "first", "last"]
+    assert lines[2].split()[0].startswith("goal=[")
+    header = next(line for line in lines if line.split()[:1] == ["episode"])
+    assert header.split() == ["episode", "AD,", "test", "AD,", "train", "run,", "test", "source", "random", "best"]
+    assert [line.split()[0] for line in lines[lines.index(header) + 1 :][:6]] == ["1", "2", "3", "5", "6", "last"]
+    numbers, plot = (line.split(maxsplit=1)[1] for line in lines[-2:])
+    assert Evaluation.model_validate_json(Path(numbers).read_text()).num_episodes == 6
+    assert Path(plot).read_bytes().startswith(b"\x89PNG")
+
+
+def test_json_is_alone_on_stdout_and_holds_every_episode(run: Path) -> None:
+    answer = hist("evaluate", run, "--episodes", 4, "--rollouts", 3, "--json")
+    document = json.loads(answer.stdout)
+    assert len(document["test"]["return_by_episode"]) == 4
+    assert len(document["train"]["return_by_episode"]) == 4
+    assert document["validation"] is None
+    assert [len(task["returns"]) for task in document["test"]["tasks"]] == [3] * 2
+    assert Evaluation.model_validate(document).method == "ad"
+
+
+def test_mistakes_are_one_line(run: Path, tmp_path: Path) -> None:
+    cases = {
+        (tmp_path,): (1, f"Error: {tmp_path}: is no run, it has no run.json. Give the --out of a hist train."),
+        (tmp_path / "gone",): (1, f"Error: {tmp_path / 'gone'}: no such directory. Check the path"),
+        (run, "--episodes", 0): (1, "Error: evaluation: needs at least 1 episode and rollout"),
+        (run, "--split", "all"): (2, "Error: Invalid value for '--split'"),
+    }
+    for args, (code, line) in cases.items():
+        answer = hist("evaluate", *args)
+        assert answer.returncode == code
+        assert answer.stderr.startswith(line)
+        assert answer.stderr.count("\n") == 1
+
+
+def test_help_teaches_and_is_pinned() -> None:
+    page = hist("evaluate", "--help").stdout
+    assert page == (Path(__file__).parent / "help" / "evaluate.txt").read_text()
