@@ -20,13 +20,15 @@ _NUM_CURVE_ROWS = 10
 
 
 def write_card(store: Store) -> Path:
-    """Write a store's card and return its path; the old card stays until the new one is whole.
+    """Write a store's card, unless it is there, and return its path; an old card stays until the new one is whole.
 
     Raises:
         WriteFailed: the disk refused.
     """
     path = Path(store.path) / CARD
-    replace_file(path, card(store_summary(store)))
+    text = card(store_summary(store))
+    if not path.is_file() or path.read_bytes() != text:
+        replace_file(path, text)
     return path
 
 

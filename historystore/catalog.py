@@ -59,7 +59,7 @@ def catalog(shards: Iterable[ShardReader]) -> dict[str, Any]:
     owners = _owners(visible, learners, first_history)
     histories = _histories(learners, first_history)
     return {
-        SHARDS: sorted(readers),
+        SHARDS: {name: shard.path.stat().st_size for name, shard in readers.items()},
         "visible_shards": names,
         **_layouts(visible),
         **_learners(learners),

@@ -1,7 +1,7 @@
 """The file that makes opening fast: derived from the shards, and rebuilt whenever in doubt.
 
 ``index.arrow`` is an Arrow file with one row a column of the catalog: its name, dtype, encoding and bytes. The row
-``shards`` names the set of shards that it was made from; another set makes it stale. Integers are stored as differences
+``shards`` says from which shards, of which sizes, it was made; others make it stale. Integers are stored as differences
 in the smallest dtype, everything is compressed with Zstandard, and nothing is decoded before it is asked for.
 
 Arrow checks nothing, so the schema's metadata hold the SHA-256 of the whole file, taken with a
@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from historystore.errors import WriteFailed
 from historystore.fields import smallest_dtype
 from historystore.files import replace_file
 
-VERSION = b"2"
+VERSION = b"3"
 """Of the index alone: an index of another version is rebuilt."""
 SHARDS = "shards"
 _JSON = "json"
@@ -109,10 +109,10 @@ class Index:
         return self._decoded[name]
 
 
-def load_index(path: Path, *, shards: Iterable[str]) -> Index | None:
-    """Return the index of a set of shards from its file; None if it is missing, stale or damaged in any way."""
+def load_index(path: Path, *, shards: Mapping[str, int]) -> Index | None:
+    """Return the index of shards (name -> bytes) from its file; None if it is missing, stale or damaged in any way."""
     index = read_index(path)
-    return index if index is not None and index.json(SHARDS) == sorted(shards) else None
+    return index if index is not None and index.json(SHARDS) == shards else None
 
 
 def read_index(path: Path) -> Index | None:

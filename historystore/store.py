@@ -37,7 +37,7 @@ from historystore.errors import (
 )
 from historystore.fields import Field, space_fields
 from historystore.files import create_file, make_folder
-from historystore.folder import CHECKPOINTS, DOCUMENT, INDEX, SHARDS, check_free, read_document, shard_names
+from historystore.folder import DOCUMENT, INDEX, SHARDS, check_free, read_document, shard_names
 from historystore.histories import History
 from historystore.index import Index, load_index
 from historystore.learners import Learner
@@ -53,10 +53,6 @@ Mode = Literal["r", "a"]
 StorePath = str | os.PathLike[str]
 
 __all__ = [
-    "CHECKPOINTS",
-    "DOCUMENT",
-    "INDEX",
-    "SHARDS",
     "EpisodeTable",
     "History",
     "HistoryTable",
@@ -109,7 +105,7 @@ class Store:
         """The catalog of what is visible; loaded, or worked out from the shards and saved, when first needed."""
         if self._index is None:
             place = self.path / INDEX
-            self._index = None if self.is_shard else load_index(place, shards=self._all_shards)
+            self._index = None if self.is_shard else load_index(place, shards=self._sizes())
         if self._index is None:
             self._index = Index.of(catalog([self._reader(name) for name in self._all_shards]))
             if not self.is_shard and shard_names(self.path) == self._all_shards:
@@ -175,7 +171,7 @@ class Store:
     @property
     def num_bytes(self) -> int:
         """Bytes of all shards on the disk, of hidden ones too."""
-        return sum(self._shard_path(name).stat().st_size for name in self._all_shards)
+        return sum(self._sizes().values())
 
     @cached_property
     def digest(self) -> str:
@@ -297,6 +293,9 @@ class Store:
         if len(self._readers) > MAX_OPEN_SHARDS:
             self._readers.popitem(last=False)[1].close()
         return self._readers[name]
+
+    def _sizes(self) -> dict[str, int]:
+        return {name: self._shard_path(name).stat().st_size for name in self._all_shards}
 
     def _shard_path(self, name: str) -> Path:
         return self.path if self.is_shard else self.path / SHARDS / name

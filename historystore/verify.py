@@ -20,6 +20,7 @@ from historystore.checkpoints import CheckpointDocument
 from historystore.documents import StoreDocument, canonical_json, is_signed, parse_document, parse_json
 from historystore.errors import DamagedData, NotAStore, StoreNotFound
 from historystore.files import is_temporary
+from historystore.folder import CHECKPOINTS, DOCUMENT, INDEX, SHARDS
 from historystore.index import SHARDS as INDEXED_SHARDS
 from historystore.index import Index, read_index
 from historystore.problems import Problem, guarded
@@ -27,7 +28,7 @@ from historystore.replay import learner_digest
 from historystore.shard_check import contradictions, damage, notes, sha256_of
 from historystore.shards import ShardReader, open_shard, suffixes
 from historystore.shards.protocol import is_shard_name
-from historystore.store import CHECKPOINTS, DOCUMENT, INDEX, SHARDS, Store
+from historystore.store import Store
 
 _MAY_BE_LOST = ("segments", "updates")
 """What an attempt lacks where the shard that held it is too damaged to say so."""

@@ -13,11 +13,12 @@ from historystore.documents import Continuation, LearnerSpec, Provenance, sha256
 from historystore.errors import InvalidValue
 from historystore.fields import space_fields
 from historystore.files import make_folder, replace_file, sweep
+from historystore.folder import SHARDS
 from historystore.learner_writer import LearnerWriter
 from historystore.parts import grouped, shard_tables
 from historystore.replay import Replay, replay
 from historystore.shards import Profile, shard_format
-from historystore.store import SHARDS, Store
+from historystore.store import Store
 
 SEAL_BYTES = 64 * 1024 * 1024
 SEAL_S = 60.0

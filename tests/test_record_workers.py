@@ -63,6 +63,15 @@ def test_a_complete_recording_is_skipped_without_starting_anything(undisturbed):
     assert {file: file.stat().st_mtime_ns for file in path.rglob("*")} == before
 
 
+def test_a_card_that_a_kill_left_out_is_written_by_the_same_command(undisturbed):
+    path, _ = undisturbed
+    card = path / "README.md"
+    before = card.read_bytes()
+    card.unlink()
+    record("ppo", "darkroom", "0-5", out=path, **TINY)
+    assert card.read_bytes() == before
+
+
 def test_another_setting_is_another_learner_in_the_same_store(undisturbed):
     path, _ = undisturbed
     settings = {**TINY, "set": {**TINY["set"], "gamma": 0.5}}
@@ -125,11 +134,12 @@ def test_a_learner_whose_workers_always_die_is_given_up_and_the_others_go_on(tmp
 def test_a_caller_that_stops_iterating_leaves_partial_learners_and_no_process(tmp_path):
     long = {**TINY, "steps": 10_000_000}
     plan = plan_recording("ppo", "darkroom", "0-1", out=tmp_path / "store", workers=2, **long)
+    others = psutil.Process().children()
     states = run(plan)
     while not next(states).num_steps:
         pass
     states.close()
-    assert psutil.Process().children() == []
+    assert psutil.Process().children() == others
     store = historystore.open(tmp_path / "store")
     assert "partial" in set(store.status_of().values())
     assert store.num_steps > 0

@@ -94,6 +94,15 @@ def test_a_store_with_a_damaged_shard_says_which_in_one_line(tmp_path: Path) -> 
     )
 
 
+def test_a_store_with_a_cut_shard_is_not_taken_for_whole_because_its_index_is(tmp_path: Path) -> None:
+    store = small_store(tmp_path / "s")
+    path = store.path / "shards" / store.shard_names[0]
+    assert (store.path / "index.arrow").exists()
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(DamagedData, match=f"^{path}"):
+        hs.open(tmp_path / "s").status_of()
+
+
 def test_a_shard_whose_tables_contradict_each_other_is_refused(tmp_path: Path) -> None:
     store = small_store(tmp_path / "s")
     path = store.path / "shards" / store.shard_names[0]

@@ -11,13 +11,15 @@ from pathlib import Path
 
 from historystore import tasks
 from historystore.card import write_card
+from historystore.errors import WriteFailed
 from historystore.files import check_folder
+from historystore.folder import SHARDS
 from historystore.recording.crew import Crew
 from historystore.recording.launcher import Launcher
 from historystore.recording.messages import Finished, Job
 from historystore.recording.plan import RecordPlan, spec_of_seed
 from historystore.recording.progress import Failure, Progress, RecordReport
-from historystore.store import SHARDS, create
+from historystore.store import create
 from historystore.store import open as open_store
 from historystore.summary import learner_counts
 
@@ -44,7 +46,11 @@ def run(plan: RecordPlan) -> Generator[Progress | RecordReport, None, None]:
         )
         check_folder(plan.path / SHARDS)
         ended, seconds = yield from _followed(plan)
+    try:
         write_card(open_store(plan.path))
+    except WriteFailed:
+        if plan.todo:  # else it was killed right before its card, and is on a read-only disk now
+            raise
     yield _report(plan, ended, seconds=seconds)
 
 
