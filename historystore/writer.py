@@ -17,7 +17,7 @@ from historystore.folder import SHARDS
 from historystore.learner_writer import LearnerWriter
 from historystore.parts import grouped, shard_tables
 from historystore.replay import Replay, replay
-from historystore.shards import Profile, shard_format
+from historystore.shards import Profile, ShardFormat, ShardTables, shard_format
 from historystore.store import Store
 
 SEAL_BYTES = 64 * 1024 * 1024
@@ -134,10 +134,7 @@ class StoreWriter:
         waiting = [(learner, learner.part()) for learner in self._learners if learner.has_news]
         names = []
         for group in grouped([part for _, part in waiting]):
-            data = self._format.encode(shard_tables(self.store.document, group))
-            name = f"{sha256_hex(data)}{self._format.suffix}"
-            replace_file(self._folder / name, data)
-            names.append(name)
+            names.append(put_shard(self.store, shard_tables(self.store.document, group), shard_format=self._format))
             for learner, part in waiting:
                 if part in group:
                     learner.forget()
@@ -175,3 +172,15 @@ class StoreWriter:
         num_bytes = sum(learner.num_bytes for learner in self._learners)
         if num_bytes >= self.seal_bytes or now - self._waiting_since >= patience * self.seal_s:
             self.seal()
+
+
+def put_shard(store: Store, tables: ShardTables, *, shard_format: ShardFormat) -> str:
+    """Put a shard into a store and return its name; from then on its steps are acknowledged.
+
+    Raises:
+        WriteFailed: the disk refused; nothing has changed.
+    """
+    data = shard_format.encode(tables)
+    name = f"{sha256_hex(data)}{shard_format.suffix}"
+    replace_file(store.path / SHARDS / name, data)
+    return name

@@ -1,5 +1,23 @@
 """Shards: immutable files that each hold some steps and all that is known about them."""
 
-from historystore.shards.protocol import Profile, ShardReader, ShardTables, open_shard, shard_format, suffixes
+from historystore.shards.protocol import (
+    Profile,
+    ShardFormat,
+    ShardReader,
+    ShardTables,
+    open_shard,
+    read_tables,
+    shard_format,
+    suffixes,
+)
 
-__all__ = ["Profile", "ShardReader", "ShardTables", "open_shard", "shard_format", "suffixes"]
+__all__ = [
+    "Profile",
+    "ShardFormat",
+    "ShardReader",
+    "ShardTables",
+    "open_shard",
+    "read_tables",
+    "shard_format",
+    "suffixes",
+]

@@ -154,6 +154,21 @@ def _hdf5(profile: Profile) -> ShardFormat:
 _FORMATS: Mapping[str, Callable[[Profile], ShardFormat]] = {".h5": _hdf5}
 
 
+def read_tables(shard: ShardReader) -> ShardTables:
+    """Read all of a shard into memory, in logical dtypes.
+
+    Raises:
+        DamagedData: something of it does not hold what was written to it.
+    """
+    header = shard.header
+    return ShardTables(
+        header=header,
+        learners=shard.learners,
+        steps={field.name: shard.read(field.name, 0, header.num_steps) for field in header.fields},
+        **{table: getattr(shard, table) for table in TABLES},
+    )
+
+
 def is_shard_name(name: str) -> bool:
     """Whether a file is named as a shard of a store is: by the SHA-256 of its bytes."""
     stem, _, suffix = name.partition(".")
