@@ -66,6 +66,8 @@ def row_problems(field: Field, array: np.ndarray, leading: tuple[int, ...]) -> l
     array, dtype = np.asarray(array), np.dtype(field.dtype)
     if array.shape != (*leading, *field.shape):
         return [f"{field.name} has shape {array.shape}, expected {(*leading, *field.shape)}"]
+    if field.is_packed:
+        return [] if _are_bytes(array) else [f"{field.name} has values that are not bytes; flatten() packs them"]
     if np.can_cast(array.dtype, dtype, "safe") or dtype.kind == "b" or _holds(dtype, array):
         return []
     return [f"{field.name} has dtype {array.dtype} and values that {dtype} cannot hold"]
@@ -81,6 +83,8 @@ def raise_problems(problems: list[str]) -> None:
 
 def _field(name: str, array: np.ndarray, space: Field | None) -> Field:
     shape = array.shape[2:]
+    if space is not None and space.is_packed:
+        return space
     if space is not None:
         if array.shape[2:] != space.shape:
             raise_problems([f"{name} has shape {shape} a step, the space has {space.shape}"])
@@ -108,6 +112,10 @@ def _holds(dtype: np.dtype[Any], array: np.ndarray) -> bool:
     with np.errstate(all="ignore"):
         cast = array.astype(dtype)
         return bool(np.array_equal(cast.astype(array.dtype), array, equal_nan=array.dtype.kind == "f"))
+
+
+def _are_bytes(array: np.ndarray) -> bool:
+    return array.dtype.kind == "O" and all(isinstance(value, bytes) for value in array.flat)
 
 
 def _root(name: str) -> str:

@@ -126,7 +126,7 @@ class StepBuffer:
         for field in self._fields:
             stored = narrowed(block[field.name], np.dtype(field.stored_dtype))
             self._blocks[field.name].append(stored)
-            self.num_bytes += stored.nbytes
+            self.num_bytes += sum(map(len, stored.flat)) if field.is_packed else stored.nbytes
         self.num_steps += block["reward"].shape[1]
 
     def column(self, field: str) -> Shaped[np.ndarray, "rows ..."]:

@@ -105,6 +105,8 @@ def _hex(hashes: Iterable[Hash]) -> list[str]:
     return [hashed.hexdigest() for hashed in hashes]
 
 
-def _bytes(array: np.ndarray, field: Field) -> memoryview:
+def _bytes(array: np.ndarray, field: Field) -> memoryview | bytes:
+    if field.is_packed:
+        return b"".join(part for value in array.flat for part in (len(value).to_bytes(8, "little"), value))
     # Viewed as bytes, because a memoryview of booleans or of no elements cannot be hashed everywhere.
     return np.ascontiguousarray(array, field.dtype).reshape(-1).view("u1").data

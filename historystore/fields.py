@@ -6,8 +6,8 @@ the space's bounds allow for integers and flags; floats are stored as they are.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Literal
 
 import numpy as np
 from gymnasium import spaces
@@ -15,6 +15,7 @@ from jaxtyping import Shaped
 from pydantic import BaseModel, ConfigDict
 
 from historystore.errors import InvalidValue
+from historystore.packed import VARIABLE, pack, unpack
 
 STEP_FIELDS: dict[str, str] = {
     "observation": "what the learner saw before it acted, in the environment's own layout",
@@ -30,6 +31,9 @@ STEP_FIELDS: dict[str, str] = {
 }
 """Each standard name with its meaning; a name may be followed by ``/<key>``."""
 REQUIRED_FIELDS = ("observation", "action", "reward", "terminated", "truncated")
+PACKED: Literal["packed"] = "packed"
+OBJECT = "|O"
+"""The dtype of packed values in memory: an object array of bytes."""
 FLAG_FIELDS = ("terminated", "truncated")
 
 _NARROW = tuple(np.dtype(code) for code in ("u1", "i1", "u2", "i2", "u4", "i4"))
@@ -47,12 +51,17 @@ class Field(BaseModel):
     """What it lies on the disk in."""
     shape: tuple[int, ...]
     """The shape of one step's value."""
-    encoding: str = "plain"
+    encoding: Literal["plain", "packed"] = "plain"
     encoding_version: int = 1
 
     @property
+    def is_packed(self) -> bool:
+        """Whether values have no fixed size: each is the bytes that `pack` makes of it."""
+        return self.encoding == PACKED
+
+    @property
     def num_bytes(self) -> int:
-        """Bytes of one step's value in memory."""
+        """Bytes of one step's value in memory; of a packed one, those of the reference to it."""
         return np.dtype(self.dtype).itemsize * int(np.prod(self.shape, dtype=np.int64))
 
 
@@ -83,18 +92,25 @@ def check_names(names: Iterable[str]) -> None:
 def space_fields(prefix: str, space: spaces.Space[Any]) -> tuple[Field, ...]:
     """Return the fields of a space's values; Dict and Tuple spaces fall into one field an entry, joined by ``/``.
 
-    Raises:
-        InvalidValue: part of the space has values of no fixed shape (Text, Sequence, Graph, OneOf).
+    Text, Sequence, Graph and OneOf spaces have values of no fixed shape: their fields are packed.
     """
     return tuple(_space_field(name, leaf) for name, leaf in _leaves(prefix, space))
 
 
 def flatten(prefix: str, space: spaces.Space[Any], batch: Any) -> dict[str, np.ndarray]:
-    """Return a batch of a space's values as one array a field, keyed by the names of `space_fields`."""
+    """Return a batch of a space's values as one array a field, keyed by the names of `space_fields`.
+
+    Values of no fixed shape come as a sequence or as an object array of any shape, and leave as one of bytes.
+
+    Raises:
+        InvalidValue: one of those is no value of its space.
+    """
     if isinstance(space, spaces.Dict):
         parts = [flatten(_joined(prefix, key), space[key], batch[key]) for key in space.spaces]
     elif isinstance(space, spaces.Tuple):
         parts = [flatten(_joined(prefix, str(i)), item, batch[i]) for i, item in enumerate(space.spaces)]
+    elif isinstance(space, VARIABLE):
+        return {prefix: _each(lambda value: pack(space, value), batch)}
     else:
         return {prefix: np.asarray(batch)}
     return {name: array for part in parts for name, array in part.items()}
@@ -106,6 +122,8 @@ def unflatten(prefix: str, space: spaces.Space[Any], columns: Mapping[str, np.nd
         return {key: unflatten(_joined(prefix, key), item, columns) for key, item in space.spaces.items()}
     if isinstance(space, spaces.Tuple):
         return tuple(unflatten(_joined(prefix, str(i)), item, columns) for i, item in enumerate(space.spaces))
+    if isinstance(space, VARIABLE):
+        return _each(lambda data: unpack(space, data), columns[prefix])
     return columns[prefix]
 
 
@@ -139,16 +157,25 @@ def _leaves(prefix: str, space: spaces.Space[Any]) -> Iterator[tuple[str, spaces
         yield prefix, space
 
 
+def _each(function: Callable[[Any], Any], values: Any) -> np.ndarray:
+    """Return an object array of what a function makes of each of some values."""
+    shape = values.shape if isinstance(values, np.ndarray) else (len(values),)
+    results = np.empty(shape, object)
+    flat = values.flat if isinstance(values, np.ndarray) else values
+    for place, value in enumerate(flat):
+        results.flat[place] = function(value)
+    return results
+
+
 def _joined(prefix: str, key: str) -> str:
     return f"{prefix}/{escape_key(key)}"
 
 
 def _space_field(name: str, space: spaces.Space[Any]) -> Field:
+    if isinstance(space, VARIABLE):
+        return Field(name=name, dtype=OBJECT, stored_dtype=OBJECT, shape=(), encoding=PACKED)
     if not isinstance(space, (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)):
-        raise InvalidValue(
-            f"{name}: a {type(space).__name__} space has values of no fixed shape, which cannot be stored. "
-            "Use Box, Discrete, MultiDiscrete, MultiBinary, or a Dict or Tuple of them."
-        )
+        raise InvalidValue(f"{name}: {type(space).__name__} cannot be stored. Use one of Gymnasium's own spaces.")
     dtype, shape = _little(np.dtype(space.dtype)), tuple(space.shape or ())
     stored = np.dtype("u1") if dtype.kind == "b" else dtype
     if dtype.kind in "iu" and 0 not in shape:

@@ -13,6 +13,7 @@ from jaxtyping import Bool
 
 from historystore.documents import StoreDocument
 from historystore.fields import unflatten
+from historystore.packed import VARIABLE
 from historystore.problems import Problem, guarded
 from historystore.shards import ShardReader
 from historystore.shards.checks import table_problems
@@ -84,6 +85,8 @@ def _is_outside(space: spaces.Space[Any], values: Any) -> Bool[np.ndarray, " row
     if parts is not None:
         result: np.ndarray = np.any([_is_outside(part, value) for part, value in parts], axis=0)
         return result
+    if isinstance(space, VARIABLE):
+        return np.array([not space.contains(value) for value in values], bool)
     if isinstance(space, spaces.Box):
         inside = (values >= space.low) & (values <= space.high)  # NaN is not
     elif isinstance(space, spaces.Discrete):

@@ -105,7 +105,7 @@ def _multi_binary_from_json(doc: Json) -> spaces.MultiBinary:
 
 
 def _text_to_json(space: spaces.Text) -> Json:
-    charset = "".join(sorted(space.character_set))
+    charset = "".join(space.character_list)  # in the space's order: what it samples depends on it
     return {"min_length": space.min_length, "max_length": space.max_length, "charset": charset}
 
 

@@ -17,7 +17,7 @@ from historystore.folder import SHARDS
 from historystore.learner_writer import LearnerWriter
 from historystore.parts import grouped, shard_tables
 from historystore.replay import Replay, replay
-from historystore.shards import Profile, ShardFormat, ShardTables, shard_format
+from historystore.shards import FormatName, Profile, ShardFormat, ShardTables, shard_format
 from historystore.store import Store
 
 SEAL_BYTES = 64 * 1024 * 1024
@@ -29,8 +29,8 @@ class StoreWriter:
 
     Leaving its context closes it. A seal is due when the oldest step that the store does not have is `seal_s` seconds
     old (half of that at a learner's end), or when `seal_bytes` bytes wait; it is done within the next `add_steps` or
-    `finish`, never by a thread. Short learners share a shard. In the profile `compat` shards are compressed with gzip,
-    which every HDF5 reader has, and are larger.
+    `finish`, never by a thread. Short learners share a shard. Shards are HDF5 or Arrow files, and the profile says what
+    for: `standard`, `archive` or `compat` HDF5, `fast` or `archive` Arrow; a store may hold all of them.
 
     Two steps of a learner of one's own, which flips coins and whose episodes have one step
     (`tests/test_store_writer.py` runs this)::
@@ -66,13 +66,19 @@ class StoreWriter:
     """
 
     def __init__(
-        self, store: Store, *, seal_bytes: int = SEAL_BYTES, seal_s: float = SEAL_S, profile: Profile = "standard"
+        self,
+        store: Store,
+        *,
+        seal_bytes: int = SEAL_BYTES,
+        seal_s: float = SEAL_S,
+        format: FormatName = "hdf5",  # noqa: A002 - as on the command line
+        profile: Profile | None = None,
     ) -> None:
         store.check_writable()
         self.store = store
         self.seal_bytes, self.seal_s = seal_bytes, seal_s
         self._folder = store.path / SHARDS
-        self._format = shard_format(".h5", profile=profile)
+        self._format = shard_format(format, profile=profile)
         self._fields = {
             field.name: field
             for prefix, space in (("observation", store.observation_space), ("action", store.action_space))

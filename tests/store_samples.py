@@ -121,9 +121,19 @@ def add_updates(learner: hs.LearnerWriter, num_steps: int) -> None:
         learner.add_update(step=step, values=values, learning_rate=1e-3 / (number + 1), wall_time_s=0.1 * number)
 
 
-def small_store(path: Path, *, num_learners: int = 2, **changes: object) -> hs.Store:
+WAYS = {
+    "hdf5": {"format": "hdf5"},
+    "hdf5-archive": {"format": "hdf5", "profile": "archive"},
+    "hdf5-compat": {"format": "hdf5", "profile": "compat"},
+    "arrow": {"format": "arrow"},
+    "arrow-archive": {"format": "arrow", "profile": "archive"},
+}
+"""Every way in which shards can be written, as a writer's options."""
+
+
+def small_store(path: Path, *, num_learners: int = 2, way: str = "hdf5", **changes: object) -> hs.Store:
     """Record a few learners into one shard, and open the store."""
-    with hs.StoreWriter(create(path)) as writer:
+    with hs.StoreWriter(create(path), **WAYS[way]) as writer:
         for seed in range(num_learners):
             record(writer, life(seed=seed, **changes))
     return hs.open(path)

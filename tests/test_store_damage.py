@@ -25,9 +25,9 @@ def everything(shard: ShardReader) -> list[object]:
     return read
 
 
-@pytest.fixture
-def shard(tmp_path: Path) -> Path:
-    return next((small_store(tmp_path / "s").path / "shards").iterdir())
+@pytest.fixture(params=["hdf5", "arrow", "arrow-archive"])
+def shard(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    return next((small_store(tmp_path / "s", way=request.param).path / "shards").iterdir())
 
 
 def test_a_flipped_bit_is_never_returned_as_data(shard: Path, tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_a_cut_file_is_never_returned_as_data(shard: Path, tmp_path: Path, share
 
 
 def test_a_shard_is_named_by_the_sha256_of_its_bytes(shard: Path) -> None:
-    assert shard.name == f"{sha256_hex(shard.read_bytes())}.h5"
+    assert shard.name == f"{sha256_hex(shard.read_bytes())}{shard.suffix}"
 
 
 def test_damage_names_the_file_the_field_and_the_rows(tmp_path: Path) -> None:
@@ -157,3 +157,21 @@ def test_a_shard_that_went_missing_leaves_what_came_before_it(tmp_path: Path) ->
     assert left.learners[0].digest != store.learners[0].digest
     assert np.array_equal(left.learners[0].histories[0].episodes.length, [20])
     shutil.rmtree(store.path)
+
+
+def test_damage_in_an_arrow_shard_names_the_field_and_the_rows(tmp_path: Path) -> None:
+    store = small_store(tmp_path / "s", num_learners=1, way="arrow", num_steps=70_000, num_streams=1)
+    path = store.path / "shards" / store.shard_names[0]
+    rewards = store.learners[0].histories[0].read(0, 70_000)["reward"].tobytes()
+    store.close()
+    data = bytearray(path.read_bytes())
+    place = data.index(rewards)
+    data[place + 4 * 69_000] ^= 4
+    path.write_bytes(data)
+    history = hs.open(tmp_path / "s").learners[0].histories[0]
+    block = open_shard(path).chunk_steps
+    first = 69_000 // block * block
+    assert len(history.read(0, first)["reward"]) == first
+    with pytest.raises(DamagedData) as caught:
+        history.read(0, 70_000)
+    assert str(caught.value).startswith(f"{path}: reward, rows {first} to 70000 cannot be read, its checksum does")

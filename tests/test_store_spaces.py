@@ -81,12 +81,6 @@ def test_a_space_of_ones_own_is_refused() -> None:
         space_to_json(Mine())
 
 
-@pytest.mark.parametrize("space", SHAPELESS, ids=str)
-def test_values_of_no_fixed_shape_have_no_field(space: spaces.Space[Any]) -> None:
-    with pytest.raises(InvalidValue, match="has values of no fixed shape"):
-        space_fields("observation", space)
-
-
 def test_integers_get_the_smallest_dtype_that_the_bounds_allow() -> None:
     stored = {str(space): [field.stored_dtype for field in space_fields("x", space)] for space in LEAVES}
     assert list(stored.values()) == [

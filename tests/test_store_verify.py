@@ -164,7 +164,7 @@ def rewritten(store: Path, change: Change, *, shard: int = -1) -> Path:
         name: shape.model_copy(update={"num_rows": len(getattr(tables, name)["learner"])})
         for name, shape in tables.header.tables.items()
     }
-    data = shard_format(".h5").encode(replace(tables, header=tables.header.model_copy(update={"tables": shapes})))
+    data = shard_format("hdf5").encode(replace(tables, header=tables.header.model_copy(update={"tables": shapes})))
     path.unlink()
     (path.parent / f"{sha256_hex(data)}.h5").write_bytes(data)
     (store / "index.arrow").unlink(missing_ok=True)

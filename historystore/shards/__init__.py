@@ -1,6 +1,7 @@
 """Shards: immutable files that each hold some steps and all that is known about them."""
 
 from historystore.shards.protocol import (
+    FormatName,
     Profile,
     ShardFormat,
     ShardReader,
@@ -12,6 +13,7 @@ from historystore.shards.protocol import (
 )
 
 __all__ = [
+    "FormatName",
     "Profile",
     "ShardFormat",
     "ShardReader",

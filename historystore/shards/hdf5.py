@@ -1,9 +1,10 @@
 """Shards in HDF5. The one module that imports h5py.
 
 Layout: ``header`` and ``learners`` are JSON in uint8 datasets, ``steps/<field>`` one dataset a field, and
-``<table>/<column>`` one dataset a column. Nothing that matters lies in an attribute: every dataset carries fletcher32,
-and in the v110 format object headers and chunk indices carry checksums of their own (tests/test_store_damage.py flips
-bits all over a file).
+``<table>/<column>`` one dataset a column; values of no fixed size (a *packed* field) take two, ``.../bytes`` and
+``.../ends``, for HDF5 checks no variable-length types. Nothing that matters lies in an attribute: every dataset carries
+fletcher32, and in the v110 format object headers and chunk indices carry checksums of their own
+(tests/test_store_damage.py flips bits all over a file).
 
 Compression, stored bytes a step in chunks of 8192 steps. On the left 128 000 steps of PPO on Dark Room (16 learners of
 one stream), on the right 640 000 steps of a made-up learner whose log-probabilities and values never repeat:
@@ -27,10 +28,9 @@ time that grows with the chunk: 8192 steps, or 256 KiB where that is fewer.
 
 from __future__ import annotations
 
-import errno
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,18 +38,13 @@ import h5py
 import hdf5plugin
 import numpy as np
 
-from historystore.documents import (
-    LearnerRow,
-    ShardHeader,
-    TableShape,
-    canonical_json,
-    parse_document,
-    parse_json,
-    validated,
-)
-from historystore.errors import DamagedData, HistoryError, MissingField, NotAStore, StoreNotFound
-from historystore.fields import Field, escape_key, smallest_dtype
-from historystore.shards.protocol import TABLES, VALUES, Columns, Profile, ShardReader, ShardTables, is_shard_name
+from historystore.documents import canonical_json
+from historystore.errors import DamagedData, InvalidValue
+from historystore.fields import Field
+from historystore.shards.damage import damage
+from historystore.shards.encoding import column_path, joined, narrowed_by_values, parted
+from historystore.shards.file_shard import FileShard, check_signature, logical
+from historystore.shards.protocol import TABLES, Profile, ShardReader, ShardTables
 
 LIBVER = ("v110", "v110")
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -59,21 +54,44 @@ CACHE_BYTES = 2 * CHUNK_BYTES
 TABLE_CHUNK_ROWS = 65536
 WORTH_BYTES = 4096
 """Below this, choosing costs more than it saves."""
-_ZSTD: Mapping[str, Any] = dict(hdf5plugin.Zstd(clevel=3))
-_BITS = hdf5plugin.Blosc(cname="zstd", clevel=3, shuffle=hdf5plugin.Blosc.BITSHUFFLE)
-_FILTERS: tuple[Mapping[str, Any], ...] = (_ZSTD, {"shuffle": True, **_ZSTD}, dict(_BITS))
-_COMPAT_FILTERS: Mapping[str, Any] = {"shuffle": True, "compression": "gzip", "compression_opts": 6}
-"""Built into every HDF5 library."""
-_NOT_DAMAGE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR)
+ARCHIVE_CHUNK_STEPS = 65536
+ARCHIVE_CHUNK_BYTES = 8 * CHUNK_BYTES
+_Filters = Mapping[str, Any]
+
+
+def _choices(*, level: int) -> tuple[_Filters, ...]:
+    """Return Zstandard at a level: plain, behind a byte shuffle, and in Blosc behind a bit shuffle."""
+    zstd = dict(hdf5plugin.Zstd(clevel=level))
+    bits = hdf5plugin.Blosc(cname="zstd", clevel=min(level, 9), shuffle=hdf5plugin.Blosc.BITSHUFFLE)
+    return zstd, {"shuffle": True, **zstd}, dict(bits)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Way:
+    """How a profile writes: the compressions to choose from, and how much is compressed together at most."""
+
+    filters: tuple[_Filters, ...]
+    chunk_steps: int = CHUNK_STEPS
+    chunk_bytes: int = CHUNK_BYTES
+
+
+_WAYS: Mapping[str, _Way] = {
+    "standard": _Way(filters=_choices(level=3)),
+    "archive": _Way(filters=_choices(level=19), chunk_steps=ARCHIVE_CHUNK_STEPS, chunk_bytes=ARCHIVE_CHUNK_BYTES),
+    # Built into every HDF5 library.
+    "compat": _Way(filters=({"shuffle": True, "compression": "gzip", "compression_opts": 6},)),
+}
 
 
 class Hdf5Format:
-    """Shards as ``.h5`` files; compressed with gzip alone in the profile `compat`."""
+    """Shards as ``.h5`` files."""
 
     suffix = ".h5"
 
     def __init__(self, *, profile: Profile = "standard") -> None:
-        self._filters = _smallest_filters if profile == "standard" else _compat_filters
+        if profile not in _WAYS:
+            raise InvalidValue(f"profile: an HDF5 shard is {', '.join(_WAYS)}, got {profile!r}. Choose one of those.")
+        self._way = _WAYS[profile]
 
     def encode(self, tables: ShardTables) -> bytes:
         """Return a shard's file; it is made in memory, so that a full disk never meets an open HDF5 file."""
@@ -82,10 +100,10 @@ class Hdf5Format:
             self._write_json(file, "learners", canonical_json([row.model_dump(mode="json") for row in tables.learners]))
             for field in tables.header.fields:
                 stored = tables.steps[field.name].astype(field.stored_dtype, copy=False)
-                self._write(file, f"steps/{field.name}", stored, chunk=_chunk_steps(stored))
+                self._write(file, f"steps/{field.name}", stored, chunk=self._chunk_steps(stored))
             for table in TABLES:
                 for name, column in getattr(tables, table).items():
-                    self._write(file, _column_path(table, name), _narrowed(column), chunk=TABLE_CHUNK_ROWS)
+                    self._write(file, column_path(table, name), narrowed_by_values(column), chunk=TABLE_CHUNK_ROWS)
             file.flush()
             image: bytes = file.id.get_file_image()
             return image
@@ -99,71 +117,29 @@ class Hdf5Format:
 
     def _write(self, file: Any, path: str, array: np.ndarray, *, chunk: int) -> None:
         """Write one dataset; an empty one is not written, its shape is known from the header."""
-        if array.size:
+        if array.size and array.dtype.kind == "O":
+            ends, data = joined(array)
+            self._write(file, f"{path}/ends", narrowed_by_values(ends), chunk=chunk)
+            self._write(file, f"{path}/bytes", data, chunk=CHUNK_BYTES)
+        elif array.size:
             chunk = min(chunk, len(array))
-            _create(file, path, array, chunk, self._filters(array, chunk))
+            _create(file, path, array, chunk, _smallest(self._way.filters, array, chunk))
+
+    def _chunk_steps(self, array: np.ndarray) -> int:
+        """Return a power of two: as many steps as the profile allows, and no more than there are."""
+        step_bytes = max(1, array.itemsize * int(np.prod(array.shape[1:], dtype=np.int64)))
+        most = max(1, min(self._way.chunk_steps, self._way.chunk_bytes // step_bytes, len(array)))
+        return 1 << (most.bit_length() - 1)
 
 
-class Hdf5Shard(ShardReader):
+class Hdf5Shard(FileShard):
     """A reader of one ``.h5`` shard; see ShardReader."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        super().__init__(path)
         self._pid = -1
         self._file: Any = None
         self._datasets: dict[str, Any] = {}
-        self._header: ShardHeader | None = None
-        self._learners: tuple[LearnerRow, ...] | None = None
-        self._fields: dict[str, Field] = {}
-
-    def __repr__(self) -> str:
-        return f"Hdf5Shard({str(self._path)!r})"
-
-    def __reduce__(self) -> tuple[type[Hdf5Shard], tuple[Path]]:
-        return Hdf5Shard, (self._path,)
-
-    @property
-    def path(self) -> Path:
-        """The shard's file."""
-        return self._path
-
-    @property
-    def header(self) -> ShardHeader:
-        """What the shard says about itself."""
-        if self._header is None:
-            data = self._read_json("header")
-            self._header = parse_document(ShardHeader, data, where=f"{self._path}: header")
-            self._fields = {field.name: field for field in self._header.fields}
-        return self._header
-
-    @property
-    def learners(self) -> tuple[LearnerRow, ...]:
-        """The learners with data in this shard, each as of this seal."""
-        if self._learners is None:
-            where = f"{self._path}: learners"
-            rows = parse_json(self._read_json("learners"), where=where)
-            self._learners = tuple(validated(LearnerRow, row, where=where, is_lenient=True) for row in rows)
-        return self._learners
-
-    @property
-    def segments(self) -> Columns:
-        """Which rows of the steps are which steps of which history."""
-        return self._read_table("segments")
-
-    @property
-    def episodes(self) -> Columns:
-        """The episodes that ended in this shard, and those that were running at its seal."""
-        return self._read_table("episodes")
-
-    @property
-    def final_observations(self) -> Columns:
-        """What followed the last step of each episode, and of each history as of this shard."""
-        return self._read_table("final_observations")
-
-    @property
-    def updates(self) -> Columns:
-        """The learners' updates."""
-        return self._read_table("updates")
 
     @property
     def chunk_steps(self) -> int:
@@ -177,13 +153,13 @@ class Hdf5Shard(ShardReader):
 
     def read(self, field: str, start: int, stop: int) -> np.ndarray:
         """Read rows of one step field, in its logical dtype."""
+        spec = self._field(field)
         dataset = self._step_dataset(field)
-        spec = self._fields[field]
-        if dataset is None:
+        if dataset is None or start == stop:
             return np.zeros((stop - start, *spec.shape), spec.dtype)
-        with _damage(self._path, f"{field}, rows {start} to {stop}"):
+        with damage(self._path, f"{field}, rows {start} to {stop}"):
             try:
-                return _logical(dataset[start:stop], np.dtype(spec.dtype))
+                return self._rows(f"steps/{field}", spec, start, stop)
             except (OSError, ValueError, RuntimeError):
                 self._find_damage(field, start, stop)
                 raise
@@ -198,8 +174,8 @@ class Hdf5Shard(ShardReader):
     def _open_file(self) -> Any:
         if self._file is None or self._pid != os.getpid():
             self._datasets = {}
-            _check_signature(self._path)
-            with _damage(self._path, "the file"):
+            check_signature(self._path, SIGNATURE, kind="HDF5")
+            with damage(self._path, "the file"):
                 # A shard never changes, so no lock is needed, and a read-only disk may not give one.
                 self._file = h5py.File(self._path, "r", locking=False, rdcc_nbytes=CACHE_BYTES, rdcc_nslots=1009)
             self._pid = os.getpid()
@@ -208,144 +184,74 @@ class Hdf5Shard(ShardReader):
     def _dataset(self, name: str) -> Any:
         file = self._open_file()
         if name not in self._datasets:
-            with _damage(self._path, name):
+            with damage(self._path, name):
                 self._datasets[name] = file[name]
         return self._datasets[name]
 
     def _find_damage(self, field: str, start: int, stop: int) -> None:
         """Name the first rows of a range that cannot be read."""
-        chunk = self.field_chunk_steps(field)
+        chunk, spec = self.field_chunk_steps(field), self._field(field)
         for first in range(start - start % chunk, stop, chunk):
             last = min(first + chunk, self.header.num_steps)
-            with _damage(self._path, f"{field}, rows {first} to {last}"):
-                self._step_dataset(field)[first:last]
+            with damage(self._path, f"{field}, rows {first} to {last}"):
+                self._rows(f"steps/{field}", spec, first, last)
+
+    def _rows(self, path: str, field: Field, start: int, stop: int) -> np.ndarray:
+        """Read rows of a dataset, or of the two that hold values of no fixed size."""
+        if not field.is_packed:
+            return logical(self._dataset(path)[start:stop], np.dtype(field.dtype))
+        before = max(start - 1, 0)
+        ends = self._dataset(f"{path}/ends")[before:stop].astype(np.int64)
+        first, ends = (int(ends[0]), ends[1:]) if start else (0, ends)
+        size = int(ends[-1]) - first
+        data = self._dataset(f"{path}/bytes")[first : first + size] if size else np.zeros(0, np.uint8)
+        return parted(ends - first, data)
 
     def _step_dataset(self, field: str) -> Any:
-        header = self.header
-        if field not in self._fields:
-            known = ", ".join(sorted(self._fields))
-            raise MissingField(f"{self._path}: has no field {field!r}, expected one of {known}. Choose one of those.")
-        spec = self._fields[field]
-        if not header.num_steps or 0 in spec.shape:
+        """Return the dataset with a row for each step; None where there is no element."""
+        spec, num_steps = self._field(field), self.header.num_steps
+        if not num_steps or 0 in spec.shape:
             return None
-        dataset = self._dataset(f"steps/{field}")
-        if dataset.shape != (header.num_steps, *spec.shape) or dataset.dtype != np.dtype(spec.stored_dtype):
+        dataset = self._dataset(f"steps/{field}/ends" if spec.is_packed else f"steps/{field}")
+        expected = dataset.dtype if spec.is_packed else np.dtype(spec.stored_dtype)
+        if dataset.shape != (num_steps, *spec.shape) or dataset.dtype != expected:
             raise DamagedData(
                 f"{self._path}: {field} is {dataset.dtype} of shape {dataset.shape}, expected {spec.stored_dtype} of "
-                f"{(header.num_steps, *spec.shape)}. Run hist verify."
+                f"{(num_steps, *spec.shape)}. Run hist verify."
             )
         return dataset
 
     def _read_json(self, name: str) -> bytes:
         dataset = self._dataset(name)
-        with _damage(self._path, name):
+        with damage(self._path, name):
             return bytes(dataset[:].tobytes())
 
-    def _read_table(self, table: str) -> Columns:
-        shape = self.header.tables.get(table, TableShape(num_rows=0, columns=()))
-        missing = set(TABLES[table]) - set(shape.columns)
-        if missing:
-            raise DamagedData(f"{self._path}: {table} lacks {', '.join(sorted(missing))}. Run hist verify.")
-        fields = {field.name: field.dtype for field in self.header.fields}
-        dtypes = {name: (fields | TABLES[table]).get(name, "<f8") for name in shape.columns}
-        return {name: self._read_column(table, name, np.dtype(dtype)) for name, dtype in dtypes.items()}
-
-    def _read_column(self, table: str, name: str, dtype: np.dtype[Any]) -> np.ndarray:
-        num_rows = self.header.tables[table].num_rows
-        shape = (num_rows, *(self._fields[name].shape if name in self._fields else ()))
-        if 0 in shape:
-            return np.zeros(shape, dtype)
-        dataset = self._dataset(_column_path(table, name))
-        if dataset.shape != shape:
-            raise DamagedData(f"{self._path}: {table}/{name} is {dataset.shape}, expected {shape}. Run hist verify.")
-        with _damage(self._path, f"{table}/{name}"):
-            return _logical(dataset[:], dtype)
+    def _read_column(self, table: str, name: str, field: Field) -> np.ndarray:
+        path, num_rows = column_path(table, name), self.header.tables[table].num_rows
+        dataset = self._dataset(f"{path}/ends" if field.is_packed else path)
+        if dataset.shape != (num_rows, *field.shape):
+            raise DamagedData(
+                f"{self._path}: {table}/{name} is {dataset.shape}, expected {(num_rows, *field.shape)}. "
+                "Run hist verify."
+            )
+        with damage(self._path, f"{table}/{name}"):
+            return self._rows(path, field, 0, num_rows)
 
 
-def _check_signature(path: Path) -> None:
-    """Refuse what is no HDF5 file in words of our own."""
-    try:
-        with path.open("rb") as file:
-            signature = file.read(len(SIGNATURE))
-    except FileNotFoundError:
-        raise StoreNotFound(f"{path}: there is no such shard. Open the store again.") from None
-    except OSError as error:
-        if error.errno in _NOT_DAMAGE:
-            raise
-        reason = (error.strerror or "").lower()
-        raise StoreNotFound(f"{path}: cannot be read, {reason}. Check its permissions.") from None
-    if signature == SIGNATURE:
-        return
-    if is_shard_name(path.name):
-        raise DamagedData(f"{path}: does not begin as an HDF5 file does. Run hist verify; restore it from a copy.")
-    raise NotAStore(f"{path}: is no shard, it does not begin as an HDF5 file does. Give a store or a shard.")
-
-
-@contextmanager
-def _damage(path: Path, what: str) -> Iterator[None]:
-    """Turn whatever h5py raises over a malformed file into DamagedData."""
-    try:
-        yield
-    except HistoryError:
-        raise
-    except (OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError) as error:
-        if isinstance(error, OSError) and error.errno in _NOT_DAMAGE:
-            raise
-        reason = " ".join(str(error).split())
-        raise DamagedData(
-            f"{path}: {what} cannot be read, {reason}. Run hist verify; restore it from a copy."
-        ) from error
-
-
-def _logical(array: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
-    if array.dtype == dtype:
-        return array
-    if dtype.kind == "b" and array.dtype.itemsize == 1:
-        return array.view(dtype)
-    return array.astype(dtype)
-
-
-def _narrowed(column: np.ndarray) -> np.ndarray:
-    """Return a small table's column in the smallest dtype that holds its own values."""
-    if column.dtype.kind == "b":
-        return column.view("u1")
-    if column.dtype.kind not in "iu" or not column.size:
-        return column
-    return column.astype(smallest_dtype(column.dtype, low=int(column.min()), high=int(column.max())))
-
-
-def _column_path(table: str, name: str) -> str:
-    if name.startswith(VALUES):
-        return f"{table}/{VALUES}{escape_key(name[len(VALUES) :])}"
-    return f"{table}/{name}"
-
-
-def _create(file: Any, path: str, array: np.ndarray, chunk: int, filters: Mapping[str, Any]) -> Any:
+def _create(file: Any, path: str, array: np.ndarray, chunk: int, filters: _Filters) -> Any:
     chunks = (chunk, *array.shape[1:])
     return file.create_dataset(path, data=array, chunks=chunks, fletcher32=True, track_times=False, **filters)
 
 
-def _smallest_filters(array: np.ndarray, chunk: int) -> Mapping[str, Any]:
+def _smallest(choices: tuple[_Filters, ...], array: np.ndarray, chunk: int) -> _Filters:
     """Choose the compression of a column; see the table at the top."""
-    if array.dtype.itemsize == 1 or array.nbytes < WORTH_BYTES:
-        return _ZSTD
+    if len(choices) == 1 or array.dtype.itemsize == 1 or array.nbytes < WORTH_BYTES:
+        return choices[0]
     middle = len(array) // 2 // chunk * chunk
     sample = array[middle : middle + chunk]
     with h5py.File("sample", "w", driver="core", backing_store=False, libver=LIBVER) as file:
         sizes = [
             _create(file, str(i), sample, len(sample), filters).id.get_storage_size()
-            for i, filters in enumerate(_FILTERS)
+            for i, filters in enumerate(choices)
         ]
-    return _FILTERS[sizes.index(min(sizes))]
-
-
-def _compat_filters(array: np.ndarray, chunk: int) -> Mapping[str, Any]:
-    """Choose compression that any HDF5 reader has, whatever the column."""
-    return _COMPAT_FILTERS
-
-
-def _chunk_steps(array: np.ndarray) -> int:
-    """Return a power of two: at most CHUNK_STEPS, CHUNK_BYTES (or one step) and the number of steps there are."""
-    step_bytes = max(1, array.itemsize * int(np.prod(array.shape[1:], dtype=np.int64)))
-    most = max(1, min(CHUNK_STEPS, CHUNK_BYTES // step_bytes, len(array)))
-    return 1 << (most.bit_length() - 1)
+    return choices[sizes.index(min(sizes))]

@@ -11,7 +11,7 @@ from typing import Literal, Protocol, runtime_checkable
 import numpy as np
 
 from historystore.documents import LearnerRow, ShardHeader
-from historystore.errors import NotAStore
+from historystore.errors import InvalidValue, NotAStore
 
 Columns = dict[str, np.ndarray]
 
@@ -121,13 +121,32 @@ class ShardReader(ABC):
             DamagedData: the rows' checksum does not fit.
         """
 
+    @property
+    def is_mapped(self) -> bool:
+        """Whether `take` gathers right from the file, without decompressing or reading around."""
+        return False
+
+    def take(self, field: str, rows: np.ndarray) -> np.ndarray:
+        """Gather rows of one step field, in its logical dtype.
+
+        Raises:
+            MissingField: the shard lacks the field.
+            DamagedData: a row's checksum does not fit.
+        """
+        first, last = (int(rows.min()), int(rows.max()) + 1) if len(rows) else (0, 0)
+        taken: np.ndarray = self.read(field, first, last)[rows - first]
+        return taken
+
     @abstractmethod
     def close(self) -> None:
         """Close the file; the next read opens it again."""
 
 
-Profile = Literal["standard", "compat"]
-"""How shards are compressed: as small as pays, or so that readers need no plugin."""
+FormatName = Literal["hdf5", "arrow"]
+Profile = Literal["standard", "fast", "archive", "compat"]
+"""How a shard is written. HDF5: `standard` compresses as far as costs no speed, `archive` as far as possible, `compat`
+so that readers need no plugin. Arrow: `fast` not at all, so that windows are gathered from a memory map, or `archive`.
+"""
 
 
 @runtime_checkable
@@ -145,13 +164,23 @@ class ShardFormat(Protocol):
         """Return a reader of a shard's file."""
 
 
-def _hdf5(profile: Profile) -> ShardFormat:
+def _hdf5(profile: Profile | None) -> ShardFormat:
     from historystore.shards.hdf5 import Hdf5Format
 
-    return Hdf5Format(profile=profile)
+    return Hdf5Format(profile=profile or "standard")
 
 
-_FORMATS: Mapping[str, Callable[[Profile], ShardFormat]] = {".h5": _hdf5}
+def _arrow(profile: Profile | None) -> ShardFormat:
+    from historystore.shards.arrow import ArrowFormat
+
+    return ArrowFormat(profile=profile or "fast")
+
+
+_FORMATS: Mapping[str, tuple[str, Callable[[Profile | None], ShardFormat]]] = {
+    "hdf5": (".h5", _hdf5),
+    "arrow": (".arrow", _arrow),
+}
+"""Name of a format -> the end of its files' names, and what makes it."""
 
 
 def read_tables(shard: ShardReader) -> ShardTables:
@@ -172,17 +201,23 @@ def read_tables(shard: ShardReader) -> ShardTables:
 def is_shard_name(name: str) -> bool:
     """Whether a file is named as a shard of a store is: by the SHA-256 of its bytes."""
     stem, _, suffix = name.partition(".")
-    return len(stem) == 64 and not set(stem) - set("0123456789abcdef") and f".{suffix}" in (*_FORMATS, ".arrow")
+    return len(stem) == 64 and not set(stem) - set("0123456789abcdef") and f".{suffix}" in suffixes()
 
 
 def suffixes() -> tuple[str, ...]:
     """Return the suffixes of all known shard formats."""
-    return tuple(_FORMATS)
+    return tuple(suffix for suffix, _ in _FORMATS.values())
 
 
-def shard_format(suffix: str, *, profile: Profile = "standard") -> ShardFormat:
-    """Return a format by its files' suffix; the profile decides how it writes, never what it reads."""
-    return _FORMATS[suffix](profile)
+def shard_format(name: str = "hdf5", *, profile: Profile | None = None) -> ShardFormat:
+    """Return a format by its name; the profile, by default the format's own, decides how it writes.
+
+    Raises:
+        InvalidValue: there is no such format, or it has no such profile.
+    """
+    if name not in _FORMATS:
+        raise InvalidValue(f"format: there is no {name!r}, expected one of {', '.join(_FORMATS)}. Choose one.")
+    return _FORMATS[name][1](profile)
 
 
 def open_shard(path: Path) -> ShardReader:
@@ -191,7 +226,8 @@ def open_shard(path: Path) -> ShardReader:
     Raises:
         NotAStore: no shard format has this suffix.
     """
-    if path.suffix not in _FORMATS:
-        known = " or ".join(_FORMATS)
-        raise NotAStore(f"{path}: is no shard, expected a name ending in {known}. Give a store or a shard.")
-    return shard_format(path.suffix).open(path)
+    for name, (suffix, _) in _FORMATS.items():
+        if path.suffix == suffix:
+            return shard_format(name).open(path)
+    known = " or ".join(suffixes())
+    raise NotAStore(f"{path}: is no shard, expected a name ending in {known}. Give a store or a shard.")

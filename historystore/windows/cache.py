@@ -9,11 +9,10 @@ import numpy as np
 from jaxtyping import Int64, Shaped
 
 from historystore.fields import Field
+from historystore.words import gathered, in_words
 
 Rows = Mapping[str, np.ndarray]
 """Rows of some fields, in their logical dtypes."""
-_WORDS = {1: "u1", 2: "u2", 4: "u4", 8: "u8", 16: "c16"}
-"""Dtypes by size: a step of several small numbers is gathered four times as fast as one number."""
 
 
 class _TooWide(Exception):  # noqa: N818  # an answer, not an error
@@ -65,7 +64,7 @@ class BlockCache:
     def take(self, name: str, rows: Int64[np.ndarray, " rows"]) -> Shaped[np.ndarray, "rows ..."]:
         """Gather rows of one field, in its logical dtype."""
         field = self._fields[name]
-        taken = self._words[name].take(rows, axis=0).view(self._dtypes[name]).reshape(len(rows), *field.shape)
+        taken = gathered(self._words[name], rows, like=self._arrays[name])
         return taken.astype(field.dtype, copy=False)
 
     def _slots_of(
@@ -89,7 +88,7 @@ class BlockCache:
         num_slots = max(1, min(self._num_blocks, self._num_bytes // max(1, row_bytes * self._block_steps)))
         num_rows = num_slots * self._block_steps
         self._arrays = {name: np.empty((num_rows, *shapes[name]), dtype) for name, dtype in self._dtypes.items()}
-        self._words = {name: _in_words(array) for name, array in self._arrays.items()}
+        self._words = {name: in_words(array) for name, array in self._arrays.items()}
         self._slot_of = np.full(self._num_blocks, -1, dtype=np.int64)
         self._block_in = np.full(num_slots, -1, dtype=np.int64)
         self._last_use = np.full(num_slots, -1, dtype=np.int64)
@@ -112,12 +111,6 @@ class BlockCache:
             part[...] = rows[name]
             if array.dtype != self._fields[name].dtype and not np.array_equal(part, rows[name]):
                 raise _TooWide(name)
-
-
-def _in_words(array: Shaped[np.ndarray, "rows ..."]) -> Shaped[np.ndarray, "rows ..."]:
-    """Return a view in which a row is one number, where there is a number of that size."""
-    word = _WORDS.get(array.itemsize * int(np.prod(array.shape[1:], dtype=np.int64)))
-    return array if word is None else array.view(word).reshape(-1)
 
 
 def _held_dtype(field: Field) -> np.dtype[Any]:
