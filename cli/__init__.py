@@ -14,6 +14,7 @@ import click
 COMMANDS = {
     "record": "Record the full training histories of many learners into a store.",
     "inspect": "Browse stores, learners, tasks and single episodes.",
+    "convert": "Write a store anew in another format.",
     "verify": "Check every promise of a store and list every problem.",
     "train": "Distill a store's histories into a transformer.",
     "evaluate": "Let a trained transformer learn in context on tasks it was never trained on.",

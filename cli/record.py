@@ -50,11 +50,12 @@ class _Terminated(KeyboardInterrupt):
 @click.option("--workers", type=int, show_default="one a core", help="Processes of one thread each.")
 @click.option("--seal-mb", type=float, default=DEFAULT_SEAL_MB, help="Steps are on the disk after so many MiB of them,")
 @click.option("--seal-s", type=float, default=DEFAULT_SEAL_S, help="or seconds, at the latest.")
+@click.option("--format", type=click.Choice(["hdf5", "arrow"]), default="hdf5", help="Of the shards' files.")
 @click.option(
     "--profile",
-    type=click.Choice(["standard", "compat"]),
-    default="standard",
-    help="Compression; compat needs no HDF5 plugin to be read, and is larger.",
+    type=click.Choice(["standard", "fast", "archive", "compat"]),
+    show_default="standard, or fast for Arrow",
+    help="What they are for; hist convert --help explains.",
 )
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
 @click.option("--json", "is_json", is_flag=True, help="Progress and report as JSON lines on stdout.")

@@ -9,7 +9,7 @@ import click
 
 from historystore.problems import Problem
 
-from .output import answers, print_json, progress_console
+from .output import answers, bytes_bar, print_json
 
 
 @click.command()
@@ -44,16 +44,12 @@ def command(store: Path, *, is_json: bool) -> None:
 
 
 def _found(store: Path) -> list[Problem]:
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
-
     from historystore.verify import iter_checked
 
     problems: list[Problem] = []
-    columns = (TextColumn("checking"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=progress_console(), transient=True, disable=not sys.stderr.isatty()) as progress:
-        task = progress.add_task("checking", total=None)
+    with bytes_bar("checking") as moved:
         for checked in iter_checked(store):
-            progress.update(task, total=checked.total, completed=checked.done)
+            moved(checked.done, checked.total)
             problems += checked.problems
     return problems
 

@@ -27,10 +27,10 @@ LEARNERS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
+@pytest.fixture(scope="module", params=["hdf5", "arrow", "arrow-archive"])
+def store(tmp_path_factory, request):
     """A store of many shards, so that histories lie in pieces."""
-    store = make_store(tmp_path_factory.mktemp("stores") / "known", LEARNERS, seal_bytes=600)
+    store = make_store(tmp_path_factory.mktemp("stores") / "known", LEARNERS, seal_bytes=600, way=request.param)
     assert len(store.shard_names) > 5
     assert len(store.histories.piece_shard) > len(store.histories)
     return store

@@ -2,6 +2,7 @@
 
 import gymnasium as gym
 import numpy as np
+from store_samples import WAYS
 
 from historystore.documents import LearnerSpec, Provenance
 from historystore.store import create
@@ -82,10 +83,10 @@ def add(writer, number, sizes, *, block=7, best_return=None, extra=None, task=No
     return spec
 
 
-def make_store(path, learners, *, seal_bytes=1 << 26, **arguments):
+def make_store(path, learners, *, seal_bytes=1 << 26, way="hdf5", **arguments):
     """Make a store of learners, each a list of streams' episode sizes; small `seal_bytes` make many shards."""
     store = create(path, family="known", observation_space=OBSERVATION_SPACE, action_space=ACTION_SPACE)
-    with StoreWriter(store, seal_bytes=seal_bytes) as writer:
+    with StoreWriter(store, seal_bytes=seal_bytes, **WAYS[way]) as writer:
         for number, sizes in enumerate(learners):
             add(writer, number, sizes, **arguments)
     store.refresh()

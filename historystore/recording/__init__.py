@@ -19,7 +19,7 @@ from historystore.recording.plan import (
 )
 from historystore.recording.progress import Failure, Progress, RecordReport
 from historystore.recording.workers import run
-from historystore.shards import Profile
+from historystore.shards import FormatName, Profile
 
 __all__ = ["Failure", "Progress", "RecordPlan", "RecordReport", "plan_recording", "record", "run"]
 
@@ -39,7 +39,8 @@ def record(
     workers: int | None = None,
     seal_mb: float = DEFAULT_SEAL_MB,
     seal_s: float = DEFAULT_SEAL_S,
-    profile: Profile = "standard",
+    format: FormatName = "hdf5",  # noqa: A002 - as on the command line
+    profile: Profile | None = None,
 ) -> RecordReport:
     """Record the whole training history of one learner for each seed, in several processes.
 
@@ -63,7 +64,9 @@ def record(
         workers: processes; one for each core by default.
         seal_mb: buffered steps of a worker, in MiB, that are sealed into a shard at the latest.
         seal_s: seconds after which a worker's steps are sealed at the latest.
-        profile: "compat" for shards that any HDF5 reader can decompress, without a plugin; larger.
+        format: of the shards' files, "hdf5" or "arrow".
+        profile: what they are for: "standard", "archive" (the smallest) or "compat" (any HDF5 reader can decompress it)
+            HDF5, "fast" (windows are gathered from a memory map) or "archive" Arrow; the first of them by default.
 
     Raises:
         InvalidValue: an unknown name, a bad seed range, or a value that the algorithm does not take.
@@ -85,6 +88,7 @@ def record(
         workers=workers,
         seal_mb=seal_mb,
         seal_s=seal_s,
+        format=format,
         profile=profile,
     )
     with closing(run(plan)) as states:

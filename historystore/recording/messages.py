@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field, TypeAdapter
 
 from historystore.documents import Document, LearnerSpec
+from historystore.shards import FormatName, Profile
 
 
 class Job(Document):
@@ -23,7 +24,8 @@ class Job(Document):
     checkpoints: Literal["final"] | None
     seal_mb: float
     seal_s: float
-    profile: Literal["standard", "compat"]
+    format: FormatName
+    profile: Profile | None
 
 
 class Warm(Document):

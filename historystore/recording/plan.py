@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, TypeVar
 
 from historystore import tasks
 from historystore.documents import LearnerSpec
@@ -18,7 +18,7 @@ from historystore.recording.hyperparameters import resolve_hyperparameters
 from historystore.recording.presets import preset
 from historystore.recording.signature import signature
 from historystore.seeds import Seeds, parse_seeds
-from historystore.shards import Profile
+from historystore.shards import FormatName, Profile, shard_format
 from historystore.store import Store
 from historystore.store import open as open_store
 from historystore.writer import SEAL_BYTES, SEAL_S
@@ -49,7 +49,9 @@ class RecordPlan:
     num_workers: int
     seal_mb: float
     seal_s: float
-    profile: Profile
+    format: FormatName
+    profile: Profile | None
+    """None for the format's own."""
 
     @property
     def num_skipped(self) -> int:
@@ -77,7 +79,8 @@ def plan_recording(
     workers: int | None = None,
     seal_mb: float = DEFAULT_SEAL_MB,
     seal_s: float = DEFAULT_SEAL_S,
-    profile: Profile = "standard",
+    format: FormatName = "hdf5",  # noqa: A002 - as on the command line
+    profile: Profile | None = None,
 ) -> RecordPlan:
     """Resolve one learner for each seed and leave out those that the store at `out` holds complete.
 
@@ -105,6 +108,7 @@ def plan_recording(
         num_steps=_lived_steps(num_steps, hyperparameters, num_streams=num_streams),
     )
     check_names(fields or ())
+    shard_format(format, profile=profile)
     wanted = _checked_count(parse_seeds(seeds))
     path = Path(out if out is not None else f"{family.name}-{algo}")
     todo, num_retried = _todo(path, template, wanted)
@@ -120,7 +124,8 @@ def plan_recording(
         num_workers=min(_positive("--workers", workers, _num_cores()), max(len(todo), 1)),
         seal_mb=_positive("--seal-mb", seal_mb, DEFAULT_SEAL_MB),
         seal_s=_positive("--seal-s", seal_s, DEFAULT_SEAL_S),
-        profile=_checked_profile(profile),
+        format=format,
+        profile=profile,
     )
 
 
@@ -195,12 +200,6 @@ def _checked_checkpoints(checkpoints: Checkpoints | None) -> Checkpoints | None:
     if checkpoints is None or checkpoints == "final":
         return checkpoints
     raise InvalidValue(f"--checkpoints: expected final, got {checkpoints!r}. Leave it out to store no model.")
-
-
-def _checked_profile(profile: Profile) -> Profile:
-    if profile in get_args(Profile):
-        return profile
-    raise InvalidValue(f"--profile: expected one of {', '.join(get_args(Profile))}, got {profile!r}. Choose one.")
 
 
 def _num_cores() -> int:

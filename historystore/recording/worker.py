@@ -44,7 +44,9 @@ class Worker:
         try:
             store = open_store(job.store, mode="a")
             seal_bytes = round(job.seal_mb * 2**20)
-            with StoreWriter(store, seal_bytes=seal_bytes, seal_s=job.seal_s, profile=job.profile) as writer:
+            with StoreWriter(
+                store, seal_bytes=seal_bytes, seal_s=job.seal_s, format=job.format, profile=job.profile
+            ) as writer:
                 self._channel.send(Ready(pid=os.getpid()))
                 while isinstance(message := self._messages.get(), Learn) and not self._is_stopping:
                     self._channel.send(self._learned(writer, job, message.seed))

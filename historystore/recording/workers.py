@@ -63,6 +63,7 @@ def _followed(plan: RecordPlan) -> Generator[Progress, None, tuple[dict[int, Fin
         checkpoints=plan.checkpoints,
         seal_mb=plan.seal_mb,
         seal_s=plan.seal_s,
+        format=plan.format,
         profile=plan.profile,
     )
 

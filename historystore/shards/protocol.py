@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
@@ -57,6 +57,10 @@ class ShardTables:
     episodes: Columns
     final_observations: Columns
     updates: Columns
+
+    def with_header(self, header: ShardHeader) -> ShardTables:
+        """Return the same with another header."""
+        return replace(self, header=header)
 
 
 class ShardReader(ABC):

@@ -83,6 +83,11 @@ class Layout:
         start = int(block - self.shard_block[shard]) * self.block_steps
         return shard, start, min(start + self.block_steps, int(self.shard_rows[shard]))
 
+    def shard_of_row(self, row: Int64[np.ndarray, " rows"]) -> Int64[np.ndarray, " rows"]:
+        """Return the shard that each row lies in."""
+        shard: np.ndarray = np.searchsorted(self.shard_block, row // self.block_steps, side="right") - 1
+        return shard
+
     def row_of(
         self, history: Int64[np.ndarray, " steps"], step: Int64[np.ndarray, " steps"]
     ) -> Int64[np.ndarray, " steps"]:

@@ -11,11 +11,13 @@ from jaxtyping import Int64, Shaped
 
 from historystore.errors import InvalidValue, MissingField, SpaceMismatch
 from historystore.fields import Field
+from historystore.shards import ShardReader
 from historystore.store import Store
 from historystore.windows.addresses import Address, AddressBatch
 from historystore.windows.cache import BlockCache, Rows
 from historystore.windows.histories import Histories, offsets
 from historystore.windows.layout import Layout
+from historystore.windows.mapped import each_row, gathered_from_maps
 
 DEFAULT_FIELDS = ("observation", "action", "reward")
 DEFAULT_CACHE_BYTES = 1 << 30
@@ -30,7 +32,8 @@ class WindowReader:
     """Turns addresses into arrays, from any number of stores with the same spaces.
 
     Steps are read in blocks and kept, decompressed, in `cache_bytes` of memory in each process; blocks used least
-    recently make room. Files are opened on first use, in each process anew: a reader can be forked and pickled.
+    recently make room. From Arrow shards that are not compressed, windows are gathered by memory map instead. Files are
+    opened on first use, in each process anew: a reader can be forked and pickled.
 
     A name in `fields` stands for itself or, where it ends before a `/`, for all its entries: `observation` for
     `observation/image` and `observation/goal`.
@@ -95,6 +98,27 @@ class WindowReader:
 
     def _gather(self, batch: AddressBatch) -> dict[str, np.ndarray]:
         """Return all columns at all steps of a batch, back to back."""
+        row, count = self._layout.spans(batch)
+        shard = self._layout.shard_of_row(row)
+        if all(self._shard(index).is_mapped for index in np.unique(shard).tolist()):
+            return self._gather_mapped(shard, row, count)
+        return self._gather_cached(row, count)
+
+    def _gather_mapped(
+        self, shard: Int64[np.ndarray, " spans"], row: Int64[np.ndarray, " spans"], count: Int64[np.ndarray, " spans"]
+    ) -> dict[str, np.ndarray]:
+        self._check_shards(np.unique(shard).tolist())
+        local = row - self._layout.shard_block[shard] * self._layout.block_steps
+        columns = gathered_from_maps(self.fields, shard=shard, row=local, count=count, reader_of=self._shard)
+        rows = each_row(row, count)
+        following = np.searchsorted(self._episode_rows, rows)
+        padded = np.append(self._episode_rows, -1)
+        columns[_EPISODE_START] = (padded[following] == rows).view(np.uint8)
+        return columns
+
+    def _gather_cached(
+        self, row: Int64[np.ndarray, " spans"], count: Int64[np.ndarray, " spans"]
+    ) -> dict[str, np.ndarray]:
         if self._cache is None:
             self._cache = BlockCache(
                 self._columns,
@@ -103,10 +127,9 @@ class WindowReader:
                 num_bytes=self._cache_bytes,
             )
         cache, block_steps = self._cache, self._layout.block_steps
-        row, count = self._layout.spans(batch)
         block = row // block_steps
         if len(block) <= cache.num_slots or len(np.unique(block)) <= cache.num_slots:
-            rows = _each_row(cache.rows_of(block, self._read_block) + row % block_steps, count)
+            rows = each_row(cache.rows_of(block, self._read_block) + row % block_steps, count)
             return {field.name: cache.take(field.name, rows) for field in self._columns}
         return self._gather_in_turns(cache, row, count)
 
@@ -120,10 +143,10 @@ class WindowReader:
         place = offsets(count)[:-1]
         for each in range(int(turn.max()) + 1):
             now = turn == each
-            rows = _each_row(
+            rows = each_row(
                 cache.rows_of(block[now], self._read_block) + row[now] % self._layout.block_steps, count[now]
             )
-            places = _each_row(place[now], count[now])
+            places = each_row(place[now], count[now])
             for name, column in columns.items():
                 column[places] = cache.take(name, rows)
         return columns
@@ -134,16 +157,19 @@ class WindowReader:
             return {}
         count = batch.stop - batch.start
         history = np.repeat(batch.history, count)
-        step = _each_row(batch.start, count)
+        step = each_row(batch.start, count)
         columns = {"history": history, "step": step, "learner": self._learner_of[history]}
         return {name: columns[name] for name in self.positions}
+
+    def _shard(self, index: int) -> ShardReader:
+        store, position = self._shards[index]
+        return store.shard(position)
 
     def _read_block(self, block: int) -> Rows:
         """Read one block of all fields from its shard."""
         shard, start, stop = self._layout.rows_of_block(block)
         self._check_shards([shard])
-        store, index = self._shards[shard]
-        reader = store.shard(index)
+        reader = self._shard(shard)
         rows = {field.name: reader.read(field.name, start, stop) for field in self.fields}
         first = self._layout.shard_block[shard] * self._layout.block_steps + start
         low, high = np.searchsorted(self._episode_rows, (first, first + stop - start))
@@ -209,8 +235,17 @@ def _chosen_fields(stores: Sequence[Store], names: Sequence[str]) -> tuple[Field
                     "Choose among those."
                 )
             for field in found:
+                _check_fixed(field, store)
                 _check_same(chosen.setdefault(field.name, field), field, store)
     return tuple(chosen.values())
+
+
+def _check_fixed(field: Field, store: Store) -> None:
+    if field.is_packed:
+        raise InvalidValue(
+            f"{store.path}: field {field.name!r} has values of no fixed shape, expected arrays. "
+            "Choose other fields, or read histories one by one with history.read."
+        )
 
 
 def _check_same(expected: Field, got: Field, store: Store) -> None:
@@ -229,12 +264,6 @@ def _block_steps(fields: Sequence[Field]) -> int:
     """Return a power of two: BLOCK_STEPS, or fewer where they take more than BLOCK_BYTES."""
     most = max(1, min(BLOCK_STEPS, BLOCK_BYTES // sum(field.num_bytes for field in fields)))
     return 1 << (most.bit_length() - 1)
-
-
-def _each_row(start: Int64[np.ndarray, " spans"], count: Int64[np.ndarray, " spans"]) -> Int64[np.ndarray, " rows"]:
-    """Return every row of some spans, one after the other."""
-    before = offsets(count)
-    return np.repeat(start - before[:-1], count) + np.arange(before[-1])
 
 
 def _in_windows(
