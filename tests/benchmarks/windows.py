@@ -48,14 +48,14 @@ def make_histories(num_learners: int, num_steps: int) -> list[dict[str, np.ndarr
     return histories
 
 
-def write_store(path: Path, histories: list[dict[str, np.ndarray]]) -> Store:
+def write_store(path: Path, histories: list[dict[str, np.ndarray]], **way: str) -> Store:
     store = historystore.store.create(
         path,
         family="walk",
         observation_space=gym.spaces.MultiDiscrete([9, 9]),
         action_space=gym.spaces.Discrete(5),
     )
-    with StoreWriter(store) as writer:
+    with StoreWriter(store, **way) as writer:
         for seed, history in enumerate(histories):
             num_steps = len(history["action"])
             spec = LearnerSpec(
@@ -122,13 +122,14 @@ def windows_a_second(batches: Iterator[object], seconds: float) -> float:
 
 def contestants(folder: Path, histories: list[dict[str, np.ndarray]], length: int) -> dict[str, Iterator[object]]:
     store, num_steps = write_store(folder / "store", histories), len(histories[0]["action"])
+    mapped = write_store(folder / "mapped", histories, format="arrow")
     write_xland(folder / "xland.h5", histories)
     generator = np.random.default_rng(0)
     starts = np.stack(
         [generator.integers(0, len(histories), 200_000), generator.integers(0, num_steps - length, 200_000)], axis=1
     )
 
-    def whole(**options: object) -> Iterator[object]:
+    def whole(store: Store = store, **options: object) -> Iterator[object]:
         dataset = WindowDataset(store, context_length=length, num_windows=1_000_000, **options)
         return endless(lambda: iter(DataLoader(dataset, sampler=dataset.batches(BATCH), batch_size=None)))
 
@@ -141,6 +142,8 @@ def contestants(folder: Path, histories: list[dict[str, np.ndarray]], length: in
         "store, strides 4 to 8": whole(episode_stride=(4, 8)),
         "store, strides 4 to 8, spliced": whole(episode_stride=(4, 8), splice=True),
         "store, cache of a tenth": whole(cache_bytes=len(histories) * num_steps * 8 // 10),
+        "Arrow store, memory-mapped": whole(mapped),
+        "Arrow store, strides 4 to 8": whole(mapped, episode_stride=(4, 8)),
         "store, item by item": items(WindowDataset(store, context_length=length, num_windows=1_000_000)),
         "XLand way": items(XLandWay(folder / "xland.h5", starts, length)),
         "DICP way": items(slices),
