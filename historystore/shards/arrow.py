@@ -106,11 +106,12 @@ class ArrowShard(FileShard):
         spec = self._field(field)
         if start == stop or 0 in spec.shape:
             return np.zeros((stop - start, *spec.shape), spec.dtype)
-        batch_rows = self._batch_rows()
+        batch_rows, num_steps = self._batch_rows(), self.header.num_steps
         parts = []
         for first in range(start - start % batch_rows, stop, batch_rows):
+            column = self._column(_STEPS, field, 1 + first // batch_rows, num_rows=min(batch_rows, num_steps - first))
             low, high = max(start, first) - first, min(stop, first + batch_rows) - first
-            parts.append(self._read_rows(_STEPS, spec, 1 + first // batch_rows, low, high, first=first))
+            parts.append(self._read_rows(column, _STEPS, spec, low, high, first=first))
         return np.array(parts[0]) if len(parts) == 1 else np.concatenate(parts)
 
     def take(self, field: str, rows: np.ndarray) -> np.ndarray:
@@ -118,8 +119,7 @@ class ArrowShard(FileShard):
         spec = self._field(field)
         if not self.is_mapped or spec.is_packed or 0 in spec.shape or not len(rows):
             return super().take(field, rows)
-        array = self._column(_STEPS, field, 1)
-        key = f"{_STEPS}/{field}"
+        array, key = self._column(_STEPS, field, 1, num_rows=self.header.num_steps), f"{_STEPS}/{field}"
         if key not in self._words:
             view = to_numpy(array, spec)
             self._words[key] = view, in_words(view)
@@ -153,32 +153,39 @@ class ArrowShard(FileShard):
     def _batch_rows(self) -> int:
         return max(1, self.header.num_steps) if self.is_mapped else self.chunk_steps
 
-    def _column(self, table: str, name: str, batch: int) -> pa.Array:
-        """Return a column of a table as one batch has it; of compressed batches the last few are remembered."""
-        if batch not in self._batches:
-            with damage(self._path, f"batch {batch}"):
-                self._batches[batch] = self._open_frame().batch(batch)
+    def _batch(self, index: int) -> pa.RecordBatch:
+        """Return a record batch; of compressed ones the last few are remembered."""
+        if index not in self._batches:
+            with damage(self._path, f"batch {index}"):
+                self._batches[index] = self._open_frame().batch(index)
             if len(self._batches) > MAX_BATCHES:
                 self._batches.pop(next(iter(self._batches)))
-        with damage(self._path, f"{table}/{name}"):
-            column = self._batches[batch].column(table)
-            return column.values.field(name) if name else column
+        return self._batches[index]
 
-    def _read_rows(self, table: str, field: Field, batch: int, start: int, stop: int, *, first: int) -> np.ndarray:
-        """Read rows of a batch whose first row is row `first` of its table."""
-        array, rows = self._column(table, field.name, batch), self.chunk_steps
-        expected = (min(self._batch_rows(), self.header.num_steps - first) if table == _STEPS
-                    else self.header.tables[table].num_rows)  # fmt: skip
-        if len(array) != expected:
-            raise DamagedData(f"{self._path}: {table}/{field.name} has {len(array)} rows, expected {expected}.")
+    def _column(self, table: str, name: str, batch: int, *, num_rows: int) -> pa.Array:
+        """Return a column of a table as one batch has it."""
+        batches = self._batch(batch)
+        with damage(self._path, f"{table}/{name}"):
+            column = batches.column(table).values.field(name)
+        if len(column) != num_rows:
+            raise DamagedData(
+                f"{self._path}: {table}/{name} has {len(column)} rows, expected {num_rows}. Run hist verify."
+            )
+        return column
+
+    def _read_rows(
+        self, column: pa.Array, table: str, field: Field, start: int, stop: int, *, first: int
+    ) -> np.ndarray:
+        """Return rows of a column whose first row is row `first` of its table, once their checksums fit."""
+        key, rows = f"{table}/{field.name}", self.chunk_steps
         for block in range((first + start) // rows, -(-(first + stop) // rows)):
-            self._check(f"{table}/{field.name}", array, block, first=first)
-        with damage(self._path, f"{table}/{field.name}"):
+            self._check(key, column, block, first=first)
+        with damage(self._path, key):
             if field.is_packed:
-                bounds, data = packed_parts(array)
+                bounds, data = packed_parts(column)
                 ends = bounds[start : stop + 1]
                 return parted(ends[1:] - ends[0], data[ends[0] : ends[-1]])
-            return logical(to_numpy(array, field)[start:stop], np.dtype(field.dtype))
+            return logical(to_numpy(column, field)[start:stop], np.dtype(field.dtype))
 
     def _is_checked(self, key: str) -> np.ndarray:
         """Return which blocks of a column were found whole in this process."""
@@ -206,16 +213,17 @@ class ArrowShard(FileShard):
     def _read_json(self, name: str) -> bytes:
         if name != _LEARNERS:
             return self._open_frame().metadata.get(_HEADER, b"")
-        array = self._column(_LEARNERS, "", 0)
-        self._check(_LEARNERS, array, 0, first=0)
         with damage(self._path, _LEARNERS):
-            learners: bytes = array[0].as_py()
+            column = self._batch(0).column(_LEARNERS)
+            self._check(_LEARNERS, column, 0, first=0)
+            learners: bytes = column[0].as_py()
             return learners
 
     def _read_column(self, table: str, name: str, field: Field) -> np.ndarray:
-        array = self._column(table, name, 0)
-        stored = field if field.is_packed else field.model_copy(update={"stored_dtype": _stored_dtype(array, field)})
-        return np.array(self._read_rows(table, stored, 0, 0, self.header.tables[table].num_rows, first=0))
+        num_rows = self.header.tables[table].num_rows
+        column = self._column(table, name, 0, num_rows=num_rows)
+        stored = field if field.is_packed else field.model_copy(update={"stored_dtype": _stored_dtype(column, field)})
+        return np.array(self._read_rows(column, table, stored, 0, num_rows, first=0))
 
 
 def _stored_dtype(array: pa.Array, field: Field) -> str:
