@@ -226,6 +226,7 @@ def _progress_text(progress: Progress) -> str:
 
 def _report_text(report: RecordReport) -> str:
     counts = report.learners
+    nothing = "nothing" if report.failures else "nothing, all is complete"
     rows = {
         "store": report.store,
         "digest": report.digest,
@@ -235,7 +236,7 @@ def _report_text(report: RecordReport) -> str:
         "recorded": f"{report.num_steps_recorded:,} steps in {_duration(report.seconds)}, "
         f"{report.steps_per_s:,.0f} env-steps/s"
         if report.num_steps_recorded
-        else "nothing, all is complete",
+        else nothing,
         "next": f"hist inspect {shlex.quote(report.store)}",
     }
     return "\n".join(f"{name:<9} {value}" for name, value in rows.items())
@@ -243,9 +244,10 @@ def _report_text(report: RecordReport) -> str:
 
 def _failure_lines(report: RecordReport) -> Iterator[str]:
     if report.failures:
-        yield f"{len(report.failures):,} learners failed; the same command tries them again:"
+        num_failed = len(report.failures)
+        yield f"{num_failed:,} learner{'s' if num_failed > 1 else ''} failed; the same command tries again:"
     for failure in report.failures[:_MOST_FAILURES_SHOWN]:
-        yield f"  seed {failure.seed}: {failure.error}"
+        yield f"  seed {failure.seed}: {' '.join(failure.error.split())}"
     if len(report.failures) > _MOST_FAILURES_SHOWN:
         yield f"  and {len(report.failures) - _MOST_FAILURES_SHOWN:,} more"
 

@@ -6,11 +6,16 @@ import json
 import re
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
 import historystore
+from historystore.fields import REQUIRED_FIELDS
+from historystore.tasks import family
 
 ROOT = Path(__file__).parent
 TINY = ["--steps", "100", "--streams", "2", "--set", "n_steps=50", "--set", "batch_size=50", "--set", "n_epochs=1"]
@@ -50,7 +55,7 @@ def test_a_recording_ends_with_the_store_its_digest_and_the_next_command(tmp_pat
         "darkroom-ppo: 2 PPO learners on darkroom, 100 steps each over 2 streams\n"
         "  skips 0 (complete), retries 0 (partial or failed), adds 2; 1 worker\n"
     )
-    assert {field.name for field in store.fields} == {*historystore.fields.REQUIRED_FIELDS, "value"}
+    assert {field.name for field in store.fields} == {*REQUIRED_FIELDS, "value"}
     checkpoints = {learner.row.checkpoint for learner in store.learners}
     assert {path.name for path in (tmp_path / "darkroom-ppo" / "checkpoints").iterdir()} == checkpoints
     again = hist(*recording(*TINY, "--quiet"), cwd=tmp_path)
@@ -67,6 +72,35 @@ def test_json_is_json_lines_alone_on_stdout_and_failures_are_exit_code_1(tmp_pat
     assert (progress[-1]["num_done"], progress[-1]["num_failed"]) == (2, 2)
     assert (report["event"], report["learners"]) == ("report", {"complete": 0, "partial": 0, "failed": 2})
     assert [failure["seed"] for failure in report["failures"]] == [0, 1]
+
+
+def test_each_failed_learner_is_one_line_and_nothing_is_called_complete(tmp_path):
+    answer = hist(*recording(*TINY, "-q", "--fields", "info/x", seeds="4", out=str(tmp_path / "none")))
+    assert answer.returncode == 1
+    first, *errors = answer.stderr.splitlines()
+    assert first == "1 learner failed; the same command tries again:"
+    assert [error[:24] for error in errors] == ["  seed 4: InvalidValue: "]
+    answer = hist(*recording(*TINY, "-q", "--set", "learning_rate=1e30", "--steps", "300", out=str(tmp_path / "some")))
+    first, *errors = answer.stderr.splitlines()
+    assert first == "2 learners failed; the same command tries again:"
+    assert [error[:21] for error in errors] == ["  seed 0: ValueError:", "  seed 1: ValueError:"]
+    assert "tensor([[nan" in errors[0]
+
+
+def test_where_workers_die_before_they_record_anything_nothing_is_called_complete(tmp_path):
+    command = [sys.executable, "-m", "hist_cli", *recording("-q", "--steps", "10000000", seeds="0", out=str(tmp_path))]
+    parent = psutil.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while parent.poll() is None:
+        with suppress(psutil.NoSuchProcess):  # whoever is looked at may just have ended
+            for worker in [worker for launcher in parent.children() for worker in launcher.children()]:
+                if worker.create_time() < time.time() - 2.0:  # it is at its learner by now
+                    worker.kill()
+        time.sleep(0.1)
+    report, errors = parent.communicate()
+    assert parent.returncode == 1
+    assert errors.startswith("1 learner failed; the same command tries again:\n  seed 0: not recorded: ")
+    assert "learners  0 complete, 0 partial, 0 failed\n" in report
+    assert "recorded  nothing\n" in report
 
 
 @pytest.mark.parametrize(
@@ -104,7 +138,7 @@ def test_a_mistake_is_one_line_and_nothing_is_started(options, extra, code, line
 
 
 def test_a_store_of_other_spaces_is_refused_in_one_line(tmp_path):
-    other = historystore.tasks.family("darkroom-hard")
+    other = family("darkroom-hard")
     spaces = {"observation_space": other.observation_space, "action_space": other.action_space}
     historystore.create(tmp_path / "hard", family="darkroom-hard", **spaces)
     historystore.create(tmp_path / "odd", family="darkroom", **spaces)

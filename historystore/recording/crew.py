@@ -166,15 +166,15 @@ class Crew:
         if worker.pid is None:
             self._count_false_start()
         if worker.seed is not None:
-            self._put_back(worker.seed, num_steps=worker.num_steps)
+            self._put_back(worker.seed)
 
-    def _put_back(self, seed: int, *, num_steps: int) -> None:
+    def _put_back(self, seed: int) -> None:
         self._deaths[seed] += 1
         if self._deaths[seed] < _MOST_DEATHS:
             self._queue.appendleft(seed)
             return
         error = f"not recorded: {_MOST_DEATHS} worker processes died at it. {self._launcher.last_words()}"
-        self.ended[seed] = Finished(seed=seed, status="failed", num_steps=num_steps, error=error)
+        self.ended[seed] = Finished(seed=seed, status="failed", num_steps=0, error=error)
 
     def _count_false_start(self) -> None:
         self._false_starts += 1
