@@ -54,12 +54,15 @@ def evaluate(
         on_progress: called after each step with a name and the share of it that is done.
 
     Raises:
-        InvalidValue: numbers below 1, an unknown family or other version of it, or a `compare` of another split.
+        InvalidValue: numbers below 1, a seed below 0, an unknown family or other version of it, a `compare` of another
+            split, or a device that this machine does not have.
     """
     if num_episodes < 1 or num_rollouts < 1:
         raise InvalidValue(
             f"evaluation: needs at least 1 episode and rollout, got {num_episodes}, {num_rollouts}. Ask for more."
         )
+    if seed < 0:
+        raise InvalidValue(f"evaluation: seed is not a whole number from 0 up, got {seed}. Use one.")
     known = _family(run)
     if compare is not None and compare.document.split != run.document.split:
         raise InvalidValue(

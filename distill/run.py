@@ -83,6 +83,7 @@ class Run:
 
         Raises:
             DamagedData: the weights are missing, damaged or of another shape.
+            InvalidValue: there is no such device here.
         """
         agent = new_agent(self.document, self.config)
         tensors, _ = read_tensors(self.path / "model.safetensors")
@@ -92,7 +93,11 @@ class Run:
             raise DamagedData(
                 f"{self.path / 'model.safetensors'}: does not fit config.json, {error}. Train the run again."
             ) from error
-        return agent.to(device).eval()
+        try:
+            return agent.to(device).eval()
+        except (RuntimeError, AssertionError) as error:  # torch asserts where it was built without the device
+            reason = str(error).partition("\n")[0].rstrip(".")
+            raise InvalidValue(f"device: cannot use {device!r}, {reason}. Leave it out, or name another.") from error
 
 
 def new_agent(document: RunDocument, config: TrainConfig) -> DistilledAgent:

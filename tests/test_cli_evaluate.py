@@ -59,6 +59,9 @@ def test_mistakes_are_one_line(run: Path, tmp_path: Path) -> None:
         (tmp_path,): (1, f"Error: {tmp_path}: is no run, it has no run.json. Give the --out of a hist train."),
         (tmp_path / "gone",): (1, f"Error: {tmp_path / 'gone'}: no such directory. Check the path"),
         (run, "--episodes", 0): (1, "Error: evaluation: needs at least 1 episode and rollout"),
+        (run, "--seed", -1): (1, "Error: evaluation: seed is not a whole number from 0 up, got -1. Use one."),
+        (run, "--device", "toaster"): (1, "Error: device: cannot use 'toaster', "),
+        (run, "--device", "cuda:99"): (1, "Error: device: cannot use 'cuda:99', "),
         (run, "--split", "all"): (2, "Error: Invalid value for '--split'"),
     }
     for args, (code, line) in cases.items():
