@@ -8,7 +8,12 @@ from historystore.errors import HistoryError
 
 
 def exit_code_and_line(error: Exception) -> tuple[int, str] | None:
-    """Return the exit code and the line on stderr for a user's mistake, or None for a defect of ours."""
+    """Return the exit code and the line on stderr for a user's mistake, or None for a defect of ours.
+
+    A command group called without a command is answered with its help page.
+    """
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        return error.exit_code, error.format_message()
     if isinstance(error, click.UsageError):
         hint = f" Try '{error.ctx.command_path} --help'." if error.ctx else ""
         return error.exit_code, f"Error: {error.format_message()}{hint}"

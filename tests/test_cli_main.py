@@ -48,6 +48,13 @@ def test_every_command_of_the_help_page_has_a_help_page_of_its_own() -> None:
         assert answer.stdout.startswith(f"Usage: python -m hist_cli {name}"), answer.stdout
 
 
+@pytest.mark.parametrize("group", [(), ("schema",)])
+def test_without_a_command_the_help_page_is_the_answer(group: tuple[str, ...]) -> None:
+    answer = hist(*group)
+    assert (answer.returncode, answer.stdout) == (2, "")
+    assert answer.stderr == hist(*group, "--help").stdout
+
+
 def test_an_unknown_command_is_one_line_and_exit_code_2() -> None:
     answer = hist("recrod")
     assert answer.returncode == 2
