@@ -89,7 +89,7 @@ def store_view(store: StoreSummary) -> RenderableType:
 
 def task_view(path: Path, task: TaskSummary) -> RenderableType:
     """Render a task and its learners."""
-    title = _title(task_text(task.task) or "the only task", f"{task.family} · {path}")
+    title = _title(task_text(task.task) if task.task else "the only task", f"{task.family} · {path}")
     table = _table("learner", "algorithm", ">seed", "status", ">steps", ">return", "along training")
     low, high = bounds(*(line.curve.median for line in task.learners if line.curve))
     for line in task.learners[:MAX_ROWS]:
@@ -114,7 +114,7 @@ def learner_view(path: Path, learner: LearnerSummary) -> RenderableType:
         _title(f"learner {learner.id[:ID_LENGTH]}", f"{learner.algorithm} on {learner.family} · {path}"),
         _facts(
             ("status", status),
-            ("task", task_text(learner.task) or "the only one"),
+            ("task", task_text(learner.task) if learner.task else "the only one"),
             ("seed", "none" if learner.seed is None else str(learner.seed)),
             ("streams", count(learner.num_streams)),
             ("steps", f"{learner.num_steps:,} of {learner.planned_steps:,} planned"),
@@ -151,7 +151,7 @@ def episode_view(path: Path, episode: EpisodeSummary) -> RenderableType:
             f"learner {episode.learner[:ID_LENGTH]} · stream {episode.stream} · {path}",
         ),
         _facts(
-            ("task", task_text(episode.task) or "the only one"),
+            ("task", task_text(episode.task) if episode.task else "the only one"),
             ("return", number(episode.return_)),
             ("steps", f"{episode.length:,}, from step {episode.first_step:,} of the history"),
             ("end", ended),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from typing import Literal
 
 import numpy as np
@@ -149,7 +150,8 @@ def task_summary(store: Store, task: dict[str, JsonValue] | int) -> TaskSummary:
     wanted = canonical_json(task)
     is_member = np.array([canonical_json(learner.spec.task) == wanted for learner in store.learners], dtype=bool)
     if not is_member.any():
-        example = f" One that it has: --task '{task_text(store.learners[0].spec.task)}'." if store.learners else ""
+        known = shlex.quote(task_text(store.learners[0].spec.task)) if store.learners else None
+        example = f" One that it has: --task {known}." if known else ""
         raise InvalidValue(f"{store.path}: no learner has the task {task_text(task)}.{example}")
     final, steps = finite_or_none(learner_final_returns(store)), training_steps(store)
     members = [(index, store.learners[index]) for index in np.flatnonzero(is_member).tolist()]
@@ -167,7 +169,9 @@ def task_summary(store: Store, task: dict[str, JsonValue] | int) -> TaskSummary:
 
 
 def task_text(task: dict[str, JsonValue]) -> str:
-    """Render a task the way `parse_task` reads it."""
+    """Render a task the way `parse_task` reads it; as JSON where `key=value` would not be read back."""
+    if not task or not all(re.fullmatch(r"\w+", key) for key in task):
+        return canonical_json(task).decode()
     return " ".join(f"{key}={canonical_json(value).decode()}" for key, value in task.items())
 
 

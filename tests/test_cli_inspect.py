@@ -2,8 +2,10 @@
 
 import json
 import re
+import shlex
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +73,21 @@ def test_each_view_ends_with_the_command_of_the_next(folder: Path) -> None:
         assert expected in command
         args = [part.strip("'") for part in command.split()[1:]]
     assert hist(*args, cwd=folder).returncode == 0
+
+
+@pytest.mark.parametrize("task", [{}, {"goal-x": 1, "the name": "a 'b' c"}, {"goal": [1, 2], "wind": 0.5}])
+def test_the_command_for_a_task_works_whatever_its_keys_are(tmp_path: Path, task: dict[str, object]) -> None:
+    lived = life(num_streams=1)
+    with hs.StoreWriter(create(tmp_path / "s")) as writer:
+        record(writer, replace(lived, spec=lived.spec.model_copy(update={"task": task})))
+    page = hist("inspect", "s", cwd=tmp_path).stdout
+    command = next(line for line in page.split("\n") if " --task " in line)
+    answer = hist(*shlex.split(command)[1:], "--json", cwd=tmp_path)
+    assert answer.returncode == 0, answer.stderr
+    assert json.loads(answer.stdout)["task"] == task
+    refusal = hist("inspect", "s", "--task", "goal=7", cwd=tmp_path).stderr
+    hinted = shlex.split(refusal.partition("One that it has: ")[2].strip().removesuffix("."))
+    assert hist("inspect", "s", *hinted, cwd=tmp_path).returncode == 0
 
 
 @pytest.fixture(scope="module")
