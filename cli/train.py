@@ -33,9 +33,11 @@ def _settings_page() -> str:
 
 
 def _shown(value: object) -> str:
-    return (
-        "-".join(map(str, value)) if isinstance(value, tuple) else str(value).lower() if value is None else str(value)
-    )
+    """Return a value as `--set` takes it: a stride as a range, other tuples as JSON lists."""
+    if isinstance(value, tuple):
+        is_range = all(isinstance(part, int) for part in value)
+        return "-".join(map(str, value)) if is_range else json.dumps(value, separators=(",", ":"))
+    return "none" if value is None else str(value)
 
 
 @click.command(epilog=_settings_page(), context_settings={"max_content_width": 120})

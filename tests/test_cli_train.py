@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from toy_histories import write_bandits
 
+from distill import TrainConfig
+
 TINY = (
     *("--updates", "20"),
     *(
@@ -92,3 +94,11 @@ def test_mistakes_are_one_line(store: Path, tmp_path: Path) -> None:
 def test_help_teaches_and_is_pinned() -> None:
     page = hist("train", "--help").stdout
     assert page == (Path(__file__).parent / "help" / "train.txt").read_text()
+
+
+def test_every_default_is_written_as_set_takes_it() -> None:
+    page = hist("train", "--help").stdout
+    rows = page[page.index("Settings for --set") :].splitlines()[1:]
+    values = {row.split()[0]: row.split()[1] for row in rows if row.strip()}
+    assert TrainConfig().with_values(values) == TrainConfig()
+    assert len(values) == len(TrainConfig.settings())
