@@ -142,6 +142,8 @@ def test_the_task_is_the_callers_or_the_environments(tmp_path: Any) -> None:
     assert spec_of(model({"goal": 1}, {"goal": 1}), path).task == {"goal": 1}
     assert spec_of(model({"goal": 1}, {"goal": 2}), path, task={"mixture": True}).task == {"mixture": True}
     assert spec_of(model("an object of the user's own"), path).task == {}
+    told = {"goal": (1, np.int64(2)), "wind": np.array([0.5, 1.0])}
+    assert spec_of(model({"goal": 1}), path, task=told).task == {"goal": [1, 2], "wind": [0.5, 1.0]}
     with pytest.raises(InvalidValue) as caught:
         spec_of(model({"goal": 1}, {"goal": 2}), path)
     assert str(caught.value) == (

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from types import TracebackType
+from typing import Any
 
-from pydantic import JsonValue
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv
 
@@ -43,7 +43,8 @@ class HistoryRecorder(BaseCallback):
     Args:
         store: path of a store, opened or created when the learning begins; or a writer, which stays open.
         family: the family of tasks that the store is for; the environment's own, or its id, when not given.
-        task: what tells this learner's task from others of the family; the environment's own when not given.
+        task: what tells this learner's task from others of the family, as JSON values, tuples or arrays; the
+            environment's own when not given.
         spec: the whole specification, in place of the one read off the model.
         provenance: in place of the one found out.
         fields: the optional step fields to record (`log_prob`, `value`, `raw_action`, `source_observation`,
@@ -61,7 +62,7 @@ class HistoryRecorder(BaseCallback):
         store: str | os.PathLike[str] | StoreWriter,
         *,
         family: str | None = None,
-        task: Mapping[str, JsonValue] | None = None,
+        task: Mapping[str, Any] | None = None,
         spec: LearnerSpec | None = None,
         provenance: Provenance | None = None,
         fields: Sequence[str] | None = None,

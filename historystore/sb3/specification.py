@@ -6,6 +6,7 @@ import hashlib
 import inspect
 import secrets
 from collections.abc import Mapping
+from typing import Any
 
 import torch as th
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -20,7 +21,7 @@ _NOT_ATTRIBUTES = {"self", "policy", "env"} | NOT_HYPERPARAMETERS
 
 
 def learner_spec(
-    model: BaseAlgorithm, facts: EnvFacts, *, family: str | None, task: Mapping[str, Json] | None
+    model: BaseAlgorithm, facts: EnvFacts, *, family: str | None, task: Mapping[str, Any] | None
 ) -> LearnerSpec:
     """Return what defines the learner that `model.learn()` is starting.
 
@@ -36,7 +37,9 @@ def learner_spec(
     return LearnerSpec(
         family=facts.family if family is None else family,
         env_args=facts.env_args,
-        task=facts.task_of_all_streams() if task is None else dict(task),
+        task=facts.task_of_all_streams()
+        if task is None
+        else {str(key): described(value) for key, value in task.items()},
         algorithm=type(model).__name__,
         policy=policy_name(model),
         hyperparameters=hyperparameters,
