@@ -58,7 +58,7 @@ def make_folder(path: Path) -> None:
     Raises:
         WriteFailed: the disk refused, or a file is in the way.
     """
-    with _write_errors(path):
+    with write_errors(path):
         missing = [folder for folder in (path, *path.parents) if not folder.exists()]
         path.mkdir(parents=True, exist_ok=True)
         for folder in missing:
@@ -71,7 +71,7 @@ def check_folder(folder: Path) -> None:
     Raises:
         WriteFailed: the disk refused.
     """
-    with _write_errors(folder), tempfile.TemporaryFile(dir=folder):
+    with write_errors(folder), tempfile.TemporaryFile(dir=folder):
         pass
 
 
@@ -114,7 +114,7 @@ def _temporary(path: Path, data: bytes) -> Iterator[Path]:
     temporary = path.parent / name
     _ours.add(name)
     try:
-        with _write_errors(path):
+        with write_errors(path):
             with temporary.open("xb") as file:
                 file.write(data)
                 file.flush()
@@ -127,7 +127,8 @@ def _temporary(path: Path, data: bytes) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _write_errors(path: Path) -> Iterator[None]:
+def write_errors(path: Path) -> Iterator[None]:
+    """Turn the disk's refusal into WriteFailed, which names the path and says what to do."""
     try:
         yield
     except OSError as error:

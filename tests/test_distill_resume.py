@@ -96,3 +96,24 @@ def test_a_damaged_checkpoint_is_named(tmp_path: Path, undisturbed: Path) -> Non
 def test_the_settings_of_a_run_round_trip() -> None:
     settings = config(**SETTINGS)
     assert TrainConfig.model_validate_json(settings.model_dump_json()) == settings
+
+
+LOG_MUCH = """
+import resource, sys
+from pathlib import Path
+from distill.metrics import MetricsLog
+from distill.progress import TrainProgress
+
+progress = TrainProgress(update=1, num_updates=1, loss=0.5, learning_rate=0.1, tokens_per_s=9.0, validation=None)
+with MetricsLog(Path(sys.argv[1]), update=0, is_writing=True) as log:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
+    for _ in range(1000):
+        log.add(progress)
+"""
+
+
+def test_a_full_disk_under_the_metrics_is_told_with_their_path(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", LOG_MUCH, str(tmp_path)]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    expected = f"historystore.errors.WriteFailed: {tmp_path / 'metrics.jsonl'}: cannot be written, file too large."
+    assert answer.stderr.splitlines()[-1].startswith(expected)
