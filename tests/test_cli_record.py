@@ -153,3 +153,13 @@ def test_what_must_be_given_is_asked_for_by_name():
     answer = hist("record", "--algo", "ppo")
     assert answer.returncode == 2
     assert "Missing option '--env'" in answer.stderr
+
+
+def test_a_store_whose_empty_folder_of_shards_was_lost_is_recorded_into(tmp_path):
+    room = family("darkroom")
+    spaces = {"observation_space": room.observation_space, "action_space": room.action_space}
+    historystore.create(tmp_path / "s", family="darkroom", **spaces)
+    (tmp_path / "s" / "shards").rmdir()
+    answer = hist(*recording(*TINY, "-q", out=str(tmp_path / "s")))
+    assert answer.returncode == 0, answer.stderr
+    assert set(historystore.open(tmp_path / "s").status_of().values()) == {"complete"}

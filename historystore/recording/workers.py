@@ -12,7 +12,7 @@ from pathlib import Path
 from historystore import tasks
 from historystore.card import write_card
 from historystore.errors import WriteFailed
-from historystore.files import check_folder
+from historystore.files import check_folder, make_folder
 from historystore.folder import SHARDS
 from historystore.recording.crew import Crew
 from historystore.recording.launcher import Launcher
@@ -44,6 +44,7 @@ def run(plan: RecordPlan) -> Generator[Progress | RecordReport, None, None]:
         create(
             plan.path, family=family.name, observation_space=family.observation_space, action_space=family.action_space
         )
+        make_folder(plan.path / SHARDS)  # an empty one does not survive git or a zip file
         check_folder(plan.path / SHARDS)
         ended, seconds = yield from _followed(plan)
     try:
