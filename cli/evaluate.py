@@ -55,8 +55,10 @@ def command(run: Path, compare: Path | None, quiet: bool, is_json: bool, **optio
     """
     from distill import evaluate, load_run
     from distill.report import write_report
+    from historystore.files import check_folder
 
     loaded = load_run(run)
+    check_folder(run)  # before the work, not after it
     other = None if compare is None else load_run(compare)
     with _Bars(is_shown=not quiet) as bars:
         evaluation = evaluate(loaded, compare=other, on_progress=bars.show, **options)

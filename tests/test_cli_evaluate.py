@@ -71,6 +71,20 @@ def test_mistakes_are_one_line(run: Path, tmp_path: Path) -> None:
         assert answer.stderr.count("\n") == 1
 
 
+def test_a_run_that_cannot_be_written_to_is_refused_before_the_work(run: Path) -> None:
+    code = (
+        "import errno, sys, tempfile, hist_cli\n"
+        "def refuse(dir): raise OSError(errno.EROFS, 'Read-only file system', str(dir))\n"
+        "tempfile.TemporaryFile = refuse\n"
+        "sys.argv[0] = 'hist'\n"
+        "hist_cli.main()"
+    )
+    command = [sys.executable, "-c", code, "evaluate", str(run), "--episodes", "1000000"]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    expected = f"Error: {run}: cannot be written, read-only file system. Choose a place that can be written to.\n"
+    assert (answer.returncode, answer.stdout, answer.stderr) == (1, "", expected)
+
+
 def test_help_teaches_and_is_pinned() -> None:
     page = hist("evaluate", "--help").stdout
     assert page == (Path(__file__).parent / "help" / "evaluate.txt").read_text()
