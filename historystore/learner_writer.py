@@ -7,6 +7,7 @@ import platform
 import secrets
 import socket
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import SupportsFloat
 
@@ -24,6 +25,15 @@ from historystore.replay import Replay
 Arrays = Mapping[str, np.ndarray]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OriginalAttempt:
+    """The attempt that another one is a copy of: its id and times are kept."""
+
+    attempt: str
+    started: str
+    ended: str | None
+
+
 class LearnerWriter:
     """One attempt at a learner; made by `StoreWriter.begin`."""
 
@@ -35,15 +45,17 @@ class LearnerWriter:
         space_fields: Mapping[str, Field],
         on_change: Callable[[], None],
         on_finish: Callable[[], None],
+        original: OriginalAttempt | None = None,
     ) -> None:
         self.spec = spec
         self.learner = spec.id
-        self.attempt = f"{datetime.now(timezone.utc):%Y%m%dT%H%M%S%fZ}-{secrets.token_hex(4)}"
+        self._original = original or OriginalAttempt(attempt=_new_attempt(), started=_now(), ended=None)
+        self.attempt = self._original.attempt
         self.num_steps = 0
         self._provenance = provenance or provenance_here(environment=spec.family)
         self._spaces = dict(space_fields)
         self._on_change, self._on_finish = on_change, on_finish
-        self._started = _now()
+        self._started = self._original.started
         self._ended: str | None = None
         self._status: Status = "partial"
         self._error: str | None = None
@@ -167,7 +179,7 @@ class LearnerWriter:
         if self.is_finished:
             return
         self._status, self._error, self._checkpoint = status, error, checkpoint
-        self._ended = _now()
+        self._ended = self._original.ended or _now()
         self._has_news = True
         self._on_finish()
 
@@ -292,6 +304,10 @@ def _seeds(given: np.ndarray | None, shape: tuple[int, int]) -> np.ndarray:
     if seeds.shape != shape[::-1]:
         raise_problems([f"episode_seeds has shape {seeds.shape}, expected {shape[::-1]}"])
     return np.ascontiguousarray(seeds.T)
+
+
+def _new_attempt() -> str:
+    return f"{datetime.now(timezone.utc):%Y%m%dT%H%M%S%fZ}-{secrets.token_hex(4)}"
 
 
 def _now() -> str:

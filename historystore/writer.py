@@ -14,7 +14,7 @@ from historystore.errors import InvalidValue
 from historystore.fields import space_fields
 from historystore.files import make_folder, replace_file, sweep
 from historystore.folder import SHARDS
-from historystore.learner_writer import LearnerWriter
+from historystore.learner_writer import LearnerWriter, OriginalAttempt
 from historystore.parts import grouped, shard_tables
 from historystore.replay import Replay, replay
 from historystore.shards import FormatName, Profile, ShardFormat, ShardTables, shard_format
@@ -98,7 +98,12 @@ class StoreWriter:
         self.close()
 
     def begin(
-        self, spec: LearnerSpec, *, provenance: Provenance | None = None, continues: Continuation | None = None
+        self,
+        spec: LearnerSpec,
+        *,
+        provenance: Provenance | None = None,
+        continues: Continuation | None = None,
+        original: OriginalAttempt | None = None,
     ) -> LearnerWriter:
         """Begin an attempt at a learner.
 
@@ -107,6 +112,8 @@ class StoreWriter:
             provenance: where its histories come from; that of a loop of one's own if it is left out.
             continues: an earlier attempt whose steps up to a per-stream step are this one's too, and whose later ones
                 are then hidden. The next block begins at that step. Reads all steps up to there, for the digest.
+            original: an attempt, recorded in another store, of which this one is a whole copy and takes the id. An
+                attempt's id must be one: never copy into a store that holds steps of that attempt.
 
         Raises:
             InvalidValue: the specification is of another family than the store, or the store does not show that the
@@ -123,6 +130,7 @@ class StoreWriter:
             space_fields=self._fields,
             on_change=self._seal_if_due,
             on_finish=lambda: self._seal_if_due(patience=0.5),
+            original=original,
         )
         if continues is not None:
             learner.resume(continues, self._past(spec.id, continues))

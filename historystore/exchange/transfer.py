@@ -1,0 +1,145 @@
+"""Moving learners between a store and a foreign format, a block at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from historystore.errors import StoreNotFound
+from historystore.exchange.protocol import Block, ExchangeReport, ForeignLearner, Moved, Progress
+from historystore.exchange.registry import exporter, importer
+from historystore.exchange.staging import staged
+from historystore.learner_writer import LearnerWriter
+from historystore.learners import Learner
+from historystore.store import StorePath, create
+from historystore.store import open as open_store
+from historystore.writer import StoreWriter
+
+
+def iter_exported(source: StorePath, out: StorePath, *, format: str) -> Iterator[Progress | ExchangeReport]:
+    """Write a store's visible learners in a foreign format; give the progress, and the report at the end.
+
+    `out` appears when everything is in it; an export that fails, or is not exhausted, leaves nothing.
+
+    Raises:
+        InvalidValue: the format is unknown, cannot hold what the store holds, or something is at `out`.
+        MissingExtra: the format's package is not installed.
+        WriteFailed: the disk refused.
+    """
+    to, store, tally = exporter(format), open_store(source), _Tally()
+    with staged(Path(out)) as place, closing(to.write(store, place)) as moves:
+        for moved in moves:
+            yield tally.add(moved, total_steps=store.num_steps)
+    yield tally.report(source=source, target=out, format=format, lost=to.lost)
+
+
+def iter_imported(source: StorePath, target: StorePath, *, format: str) -> Iterator[Progress | ExchangeReport]:
+    """Make learners of a foreign format part of a store, made if absent; give the progress, and the report at the end.
+
+    Learners that the store has already are skipped, so that the same import again does the rest.
+
+    Raises:
+        StoreNotFound: nothing is at the source.
+        InvalidValue: the format is unknown, or the source is not written in it.
+        SpaceMismatch: the store is there, of another family or other spaces.
+        MissingExtra: the format's package is not installed.
+        WriteFailed: the disk refused.
+    """
+    of, place, tally = importer(format), Path(source), _Tally()
+    if not place.exists():
+        raise StoreNotFound(f"{source}: there is nothing to import. Check the path.")
+    foreign = of.read(place)
+    spaces = {"observation_space": foreign.observation_space, "action_space": foreign.action_space}
+    with StoreWriter(create(target, family=foreign.family, **spaces)) as writer:
+        yield tally.add(Moved(notes=foreign.notes), total_steps=foreign.total_steps)
+        for moved in _iter_written(writer, foreign.learners):
+            yield tally.add(moved, total_steps=foreign.total_steps)
+    yield tally.report(source=source, target=target, format=format, lost=of.lost)
+
+
+def add_block(learner: LearnerWriter, block: Block) -> None:
+    """Add a block's steps to a learner."""
+    is_end = block.steps["terminated"] | block.steps["truncated"]  # (steps, streams)
+    learner.add_steps(
+        block.steps,
+        final_observations={name: column[is_end] for name, column in block.following.items()},
+        # Behind an end nobody asks for it: the next block says what the next episode begins with.
+        next_observation={name: column[-1] for name, column in block.following.items()},
+        episode_seeds=block.seeds,
+    )
+
+
+@dataclass(slots=True, kw_only=True)
+class _Tally:
+    """What was moved so far."""
+
+    num_learners: int = 0
+    num_skipped: int = 0
+    num_steps: int = 0
+    notes: dict[str, None] = field(default_factory=dict)
+
+    def add(self, moved: Moved, *, total_steps: int) -> Progress:
+        """Count what was moved; return how far it is."""
+        self.num_learners += moved.num_learners
+        self.num_skipped += moved.num_skipped
+        self.num_steps += moved.num_steps
+        self.notes |= dict.fromkeys(moved.notes)
+        return Progress(num_steps=self.num_steps, total_steps=total_steps)
+
+    def report(self, *, source: StorePath, target: StorePath, format: str, lost: tuple[str, ...]) -> ExchangeReport:
+        """Return the sums."""
+        return ExchangeReport(
+            source=str(source),
+            target=str(target),
+            format=format,
+            num_learners=self.num_learners,
+            num_skipped=self.num_skipped,
+            num_steps=self.num_steps,
+            lost=lost,
+            notes=tuple(self.notes),
+        )
+
+
+def _iter_written(writer: StoreWriter, learners: Iterator[ForeignLearner]) -> Iterator[Moved]:
+    """Write the learners that the store lacks."""
+    store = writer.store
+    shown = {learner.id: learner for learner in store.learners}
+    attempts = {row.attempt for i in range(len(store.shard_names)) for row in store.shard(i).learners}
+    for foreign in learners:
+        if _is_there(shown.get(foreign.spec.id), foreign):
+            yield Moved(num_skipped=1)
+        else:
+            yield from _iter_learner(writer, foreign, attempts)
+
+
+def _is_there(shown: Learner | None, foreign: ForeignLearner) -> bool:
+    if shown is None:
+        return False
+    return shown.status == "complete" or shown.digest == foreign.digest
+
+
+def _iter_learner(writer: StoreWriter, foreign: ForeignLearner, attempts: set[str]) -> Iterator[Moved]:
+    """Write one learner, under the attempt that it was recorded as unless the store holds part of that already."""
+    is_held = foreign.original is not None and foreign.original.attempt in attempts
+    original = None if is_held else foreign.original
+    learner = writer.begin(foreign.spec, provenance=foreign.provenance, original=original)
+    for block in foreign.blocks:
+        add_block(learner, block)
+        yield Moved(num_steps=block.steps["reward"].size)
+    for update in foreign.updates:
+        learner.add_update(
+            step=update.step,
+            values=update.values,
+            learning_rate=update.learning_rate,
+            wall_time_s=update.wall_time_s,
+        )
+    if foreign.status != "partial":
+        learner.finish(status=foreign.status, error=foreign.error)
+    is_same = foreign.digest in (None, learner.part().row.digest)
+    yield Moved(num_learners=1, notes=() if is_same else (_other_digest(foreign.spec.id),))
+
+
+def _other_digest(learner: str) -> str:
+    return f"learner {learner[:12]} has another digest than when it was exported: not all of it came back."
