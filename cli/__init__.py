@@ -7,6 +7,7 @@ which `tests/test_cli_main.py` holds.
 from __future__ import annotations
 
 import importlib
+import keyword
 import sys
 
 import click
@@ -18,9 +19,14 @@ COMMANDS = {
     "verify": "Check every promise of a store and list every problem.",
     "train": "Distill a store's histories into a transformer.",
     "evaluate": "Let a trained transformer learn in context on tasks it was never trained on.",
+    "import": "Make learners of Minari, XLand or DICP data part of a store.",
+    "export": "Write a store as Minari, Parquet, XLand or DICP data.",
     "schema": "Export the published schema of the store's documents.",
 }
-"""Command name -> its line in `hist --help`; the command itself lives in the module of the same name."""
+"""Command name -> its line in `hist --help`.
+
+The command itself lives in the module of the same name, which ends in ``_`` where the name is a word of Python's.
+"""
 
 
 class LazyGroup(click.Group):
@@ -34,7 +40,8 @@ class LazyGroup(click.Group):
         """Import the module of one command; None for an unknown name, which click turns into a usage error."""
         if cmd_name not in COMMANDS:
             return None
-        command = importlib.import_module(f".{cmd_name}", __package__).command
+        module = f"{cmd_name}_" if keyword.iskeyword(cmd_name) else cmd_name
+        command = importlib.import_module(f".{module}", __package__).command
         assert isinstance(command, click.Command)
         return command
 

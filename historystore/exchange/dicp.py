@@ -63,7 +63,9 @@ def read_dicp(source: Path) -> ForeignStore:
         action_space = _action_space([file[name]["actions"] for name in names])
         total_steps = sum(file[name]["rewards"].size for name in names)
     match = _NAME.fullmatch(source.stem)
-    notes = () if match else (f"{source.name} says neither environment, algorithm nor seed: it is not named as DICP does.",)
+    notes = (
+        () if match else (f"{source.name} says neither environment, algorithm nor seed: it is not named as DICP does.",)
+    )
     return ForeignStore(
         family=match["family"] if match else source.stem,
         observation_space=observation_space,

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from historystore.documents import LearnerRow
 from historystore.errors import InvalidValue, MissingExtra
 from historystore.exchange.protocol import Exporter, Moved, packed_fields
-from historystore.exchange.spans import is_end_known, iter_episodes
+from historystore.exchange.spans import iter_episodes, num_told
 from historystore.fields import REQUIRED_FIELDS, unflatten
 from historystore.histories import History
 from historystore.learners import Learner
@@ -90,8 +90,10 @@ def _new_storage(store: Store, place: Path) -> Any:
     from minari.dataset.minari_storage import MinariStorage
 
     if not _ID.fullmatch(place.name):
-        raise InvalidValue(f"{place.name}: is no id of a Minari dataset, expected a name such as {_example(place)}.")
-    strange = [*packed_fields(store.fields), *(field.name for field in store.fields if "%2F" in field.name)]
+        raise InvalidValue(
+            f"{place.name}: is no id of a Minari dataset, expected a name such as {_example(place)}. Rename it."
+        )
+    strange = [*packed_fields(store.fields), *(field.name for field in store.fields if _has_slash(field.name))]
     if strange:
         raise InvalidValue(f"{store.path}: Minari has no place for {', '.join(strange)}. Export to parquet.")
     place.mkdir()
@@ -112,6 +114,11 @@ def _new_storage(store: Store, place: Path) -> Any:
         }
     )
     return storage
+
+
+def _has_slash(field: str) -> bool:
+    """Whether a part of a space is called such that Minari would write it where it does not look for it."""
+    return field.partition("/")[0] in ("observation", "action") and "%2F" in field
 
 
 def _example(place: Path) -> str:
@@ -157,7 +164,7 @@ def _metadata(history: History, episodes: EpisodeTable) -> list[dict[str, Any]]:
 
 
 def _notes(learner: Learner) -> tuple[str, ...]:
-    num_unknown = sum(not is_end_known(history) for history in learner.histories)
+    num_unknown = sum(num_told(history) < history.num_steps for history in learner.histories)
     if not num_unknown:
         return ()
     return (
@@ -167,17 +174,12 @@ def _notes(learner: Learner) -> tuple[str, ...]:
 
 
 def _row(learner: Learner) -> LearnerRow:
-    """Return a learner's row with the status, steps and digest of what is visible."""
-    written = {history.stream: _num_written(history) for history in learner.histories}
+    """Return a learner's row with the status, steps and digest of what was written."""
+    written = {history.stream: num_told(history) for history in learner.histories}
     num_steps = tuple(written.get(stream, 0) for stream in range(learner.spec.num_streams))
     return learner.row.model_copy(
         update={"status": learner.status, "num_steps": num_steps, "digest": learner.digest, "checkpoint": None}
     )
-
-
-def _num_written(history: History) -> int:
-    """Return how many of a history's steps are part of episodes that were written."""
-    return history.num_steps if is_end_known(history) else int(history.episodes.first_step[-1])
 
 
 def _updates(store: Store) -> pa.Table:

@@ -1,4 +1,4 @@
-"""Minari datasets (Farama Foundation), read: those that `hist export` wrote as the learners they were, others as one."""
+"""Minari datasets (Farama Foundation), read: those of `hist export` as the learners they were, others as one."""
 
 from __future__ import annotations
 
@@ -191,7 +191,9 @@ def _columns(dataset: Any, episode: _Episode, data: Mapping[str, Any], *, is_our
         truncated[-1] &= not episode.is_cut
     else:
         truncated[-1] |= not data["terminations"][-1]
-    infos = dict(_iter_infos(data.get("infos") or {}, "" if is_ours else "info/"))
+    infos = dict(_iter_infos(data.get("infos") or {}))
+    if not is_ours:
+        infos = {("info", *map(escape_key, parts)): column for parts, column in infos.items()}
     return {
         **{name: column[:-1] for name, column in seen.items()},
         **flatten("action", dataset.action_space, data["actions"]),
@@ -199,20 +201,19 @@ def _columns(dataset: Any, episode: _Episode, data: Mapping[str, Any], *, is_our
         "terminated": np.asarray(data["terminations"], bool),
         "truncated": truncated,
         # A recorder of Minari's puts the reset's info first.
-        **{name: column[len(column) - episode.length :] for name, column in infos.items()},
+        **{"/".join(parts): column[len(column) - episode.length :] for parts, column in infos.items()},
         **{f"{FOLLOWING}{name}": column[1:] for name, column in seen.items()},
         SEED: np.append(episode.seed, np.full(episode.length - 1, -1)),
     }
 
 
-def _iter_infos(infos: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, np.ndarray]]:
-    """Give the numbers in nested infos by name."""
+def _iter_infos(infos: Mapping[str, Any], parents: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Give the arrays of numbers in nested infos, each with the keys on the way to it."""
     for key, value in infos.items():
-        name = f"{prefix}{escape_key(key)}" if prefix else key
         if isinstance(value, Mapping):
-            yield from _iter_infos(value, f"{name}/")
+            yield from _iter_infos(value, (*parents, key))
         elif np.asarray(value).dtype.kind in "biufc":
-            yield name, np.asarray(value)
+            yield (*parents, key), np.asarray(value)
 
 
 class _Updates:

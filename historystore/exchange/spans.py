@@ -61,7 +61,9 @@ def group_notes(store: Store, groups: Sequence[TaskGroup]) -> tuple[str, ...]:
     if num_left_out:
         notes.append(f"{num_left_out:,} steps of histories longer than the shortest of their task were left out.")
     if len({(len(group.histories), group.num_steps) for group in groups}) > 1:
-        notes.append("Tasks differ in the number or length of their histories, which loaders of this layout expect not.")
+        notes.append(
+            "Tasks differ in the number or length of their histories, which loaders of this layout expect not."
+        )
     return tuple(notes)
 
 
@@ -78,29 +80,29 @@ def stacked(histories: Sequence[History], start: int, stop: int, *, field: str) 
 
 
 def iter_episodes(history: History) -> Iterator[EpisodeTable]:
-    """Give a history's episodes, as many at a time as are read together.
-
-    A last episode that was cut, and of which it is not known what its last step led to, is left out.
-    """
+    """Give a history's episodes, as many at a time as are read together."""
     stops = history.episodes.first_step + history.episodes.length
     first, offset = 0, int(history.store.episode_start[history.index])
-    last = len(stops) - (not is_end_known(history))
-    while first < last:
+    while first < len(stops):
         begin = int(stops[first - 1]) if first else 0
-        stop = max(int(np.searchsorted(stops[:last], begin + SPAN_STEPS, side="right")), first + 1)
+        stop = max(int(np.searchsorted(stops, begin + SPAN_STEPS, side="right")), first + 1)
         yield history.store.episodes.rows(offset + first, offset + stop)
         first = stop
 
 
-def is_end_known(history: History) -> bool:
-    """Whether it is known what a history's last step led to; it is not where a shard behind it was lost."""
-    steps, _ = history.ends()
-    return not history.num_steps or history.num_steps - 1 in steps
+def num_told(history: History) -> int:
+    """Return how many of a history's steps are part of its episodes.
+
+    All of them, but where a shard was lost in the middle of an episode: what its last step led to is then not known.
+    """
+    episodes = history.episodes
+    return int(episodes.first_step[-1] + episodes.length[-1]) if len(episodes) else 0
 
 
 def episode_of(history: History, start: int, stop: int) -> Int64[np.ndarray, " steps"]:
-    """Return which of its history's episodes each step is part of."""
-    return np.searchsorted(history.episodes.first_step, np.arange(start, stop), side="right") - 1
+    """Return which of its history's episodes each step is part of; the next number where that is none of them."""
+    stops = history.episodes.first_step + history.episodes.length
+    return np.searchsorted(stops, np.arange(start, stop), side="right")
 
 
 def only_field(store: Store, name: str, *, layout: str) -> str:
@@ -122,9 +124,7 @@ def _group(learners: list[Learner]) -> TaskGroup:
     learners = sorted(learners, key=lambda learner: (learner.spec.algorithm, learner.spec.seed or 0, learner.id))
     histories = tuple(history for learner in learners for history in learner.histories)
     num_steps = min(history.num_steps for history in histories)
-    return TaskGroup(
-        task=learners[0].spec.task, learners=tuple(learners), histories=histories, num_steps=num_steps
-    )
+    return TaskGroup(task=learners[0].spec.task, learners=tuple(learners), histories=histories, num_steps=num_steps)
 
 
 def _values(learner: Learner) -> list[tuple[str, float, str]]:
@@ -134,5 +134,3 @@ def _values(learner: Learner) -> list[tuple[str, float, str]]:
         for key, value in sorted(learner.spec.task.items())
         for item in (value if isinstance(value, list) else [value])
     ]
-
-

@@ -176,7 +176,7 @@ def _iter_blocks(group: Any, *, is_xland: bool) -> Iterator[Block]:
     for start in range(0, num_steps, length):
         stop = min(start + length, num_steps)
         states = _by_step(group["states"][:, start : stop + 1])
-        rewards, done = _by_step(group["rewards"][:, start:stop]), _by_step(group["dones"][:, start:stop])
+        rewards, done = _by_step(group["rewards"][:, start:stop]), _by_step(group["dones"][:, start:stop]).astype(bool)
         terminated = done & (rewards > 0) & is_xland
         following = states[1:] if stop < num_steps else np.concatenate([states[1:], states[-1:]])
         is_known = ~done
