@@ -200,9 +200,10 @@ def test_last_episodes_whose_end_is_lost_stay_behind_and_are_told_of(tmp_path: P
     assert min(kept) < 30
     out = exported(tmp_path / "store", tmp_path / "lost-v0", to="minari")
     assert out.num_steps == sum(kept)
+    num_lost = sum(stop < 30 for stop in kept)
     assert out.notes == (
-        f"learner {learner.id[:12]}: the last episodes of {sum(stop < 30 for stop in kept)} streams were left out, because what their last steps led to "
-        "is lost.",
+        f"learner {learner.id[:12]}: the last episodes of {num_lost} streams were left out, because what their last "
+        "steps led to is lost.",
     )
     back = imported(tmp_path / "lost-v0", tmp_path / "back", of="minari")
     assert back.num_steps == 3 * min(kept)

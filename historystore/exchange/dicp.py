@@ -197,7 +197,7 @@ def _box(datasets: list[Any]) -> spaces.Box:
 
 
 def _bounds(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    return rows.min((0, 1)), rows.max((0, 1))
+    return np.asarray(rows.min((0, 1))), np.asarray(rows.max((0, 1)))  # (steps, streams, ...) -> (...)
 
 
 def _action_space(datasets: list[Any]) -> spaces.Space[Any]:

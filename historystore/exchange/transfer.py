@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+from historystore.card import write_card
 from historystore.errors import HistoryError, InvalidValue, StoreNotFound
 from historystore.exchange.protocol import Block, ExchangeReport, ForeignLearner, Moved, Progress
 from historystore.exchange.registry import exporter, importer
@@ -62,6 +63,7 @@ def iter_imported(source: StorePath, target: StorePath, *, of: str) -> Iterator[
         yield tally.add(Moved(notes=foreign.notes), total_steps=foreign.total_steps)
         for moved in _iter_written(writer, _iter_read(foreign.learners, place), place):
             yield tally.add(moved, total_steps=foreign.total_steps)
+    write_card(open_store(target))
     yield tally.report(source=source, target=target, format_name=of, lost=reader.lost)
 
 
