@@ -27,6 +27,8 @@ FILE_BYTES = 256 * 1024 * 1024
 """A file is closed once so many bytes of steps, uncompressed, are in it."""
 ROW_GROUP_BYTES = 16 * 1024 * 1024
 """A row group is written once so many bytes wait; this bounds the memory that a history of any length takes."""
+KEY_BYTES = 96
+"""Of each row: its learner's id, stream, step and episode."""
 TABLES = ("steps", "episodes", "learners", "updates")
 
 
@@ -115,7 +117,7 @@ class _Files:
 
 def _iter_history(history: History, steps: _Files) -> Iterator[Moved]:
     """Write a history's steps, a span at a time."""
-    num_bytes = sum(max(history.field(name).num_bytes, 1) for name in history.fields)
+    num_bytes = KEY_BYTES + sum(history.field(name).num_bytes for name in history.fields)
     length = max(min(ROW_GROUP_BYTES // num_bytes, SPAN_STEPS), 1)
     for start in range(0, history.num_steps, length):
         stop = min(start + length, history.num_steps)

@@ -13,7 +13,7 @@ from historystore.errors import HistoryError, InvalidValue, WriteFailed
 
 @contextmanager
 def staged(out: Path) -> Iterator[Path]:
-    """Give a place of the same name in a hidden folder beside `out`; what is there becomes `out` at the end.
+    """Give an absolute place of the same name in a hidden folder beside `out`; what is there becomes `out` at the end.
 
     Raises:
         InvalidValue: something is at `out`.
@@ -23,7 +23,7 @@ def staged(out: Path) -> Iterator[Path]:
         raise InvalidValue(f"{out}: is there already. Choose another place, or remove it.")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as folder:
+        with tempfile.TemporaryDirectory(dir=out.parent.absolute(), prefix=f".{out.name}-") as folder:
             place = Path(folder) / out.name
             yield place
             shutil.move(place, out)
