@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 import pytest
 from darkroom_learners import darkroom_store
-from exchange_samples import exported, imported, problems
+from exchange_samples import exported, imported, problems, spaced_store
 from gymnasium import spaces
 from store_samples import create, life, record
 
@@ -155,6 +155,12 @@ def test_rewards_that_are_not_whole_are_float32(tmp_path: Path) -> None:
     exported(tmp_path / "store", tmp_path / "out.hdf5", to="dicp")
     with h5py.File(tmp_path / "out.hdf5") as file:
         np.testing.assert_array_equal(file["0/rewards"][()], life().steps["reward"])
+
+
+def test_integers_beyond_int32_are_refused_never_wrapped(tmp_path: Path) -> None:
+    path = spaced_store(tmp_path / "store", spaces.Discrete(2, start=2**40), spaces.Discrete(2))
+    with pytest.raises(InvalidValue, match="observation: the DICP layout holds int32, got"):
+        exported(path, tmp_path / "out.hdf5", to="dicp")
 
 
 @pytest.mark.parametrize("share", [0.01, 0.5, 0.999])

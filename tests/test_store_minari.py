@@ -18,6 +18,8 @@ import historystore as hs
 from historystore.documents import Continuation
 from historystore.errors import InvalidValue, MissingExtra, SpaceMismatch
 from historystore.exchange import iter_exported, iter_imported
+from historystore.exchange.protocol import packed_fields
+from historystore.fields import Field
 
 minari = pytest.importorskip("minari", reason="needs Python 3.11")
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:minari")
@@ -240,6 +242,18 @@ def test_a_damaged_dataset_is_one_line(darkroom: Path, tmp_path: Path) -> None:
 def test_what_is_no_dataset_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(InvalidValue, match="cannot be read as a Minari dataset, No data found in data path"):
         imported(tmp_path, tmp_path / "store", of="minari")
+
+
+def test_a_part_of_a_space_that_minari_could_not_read_back_is_refused(tmp_path: Path) -> None:
+    path = spaced_store(tmp_path / "store", spaces.Dict({"a/b": spaces.Discrete(2)}), spaces.Discrete(2))
+    with pytest.raises(InvalidValue, match=r"Minari has no place for observation/a%2Fb\. Export to parquet"):
+        exported(path, tmp_path / "slash-v0", to="minari")
+
+
+def test_values_of_no_fixed_shape_are_found() -> None:
+    plain = Field(name="action", dtype="<i8", stored_dtype="|u1", shape=())
+    packed = Field(name="observation", dtype="|O", stored_dtype="|O", shape=(), encoding="packed")
+    assert packed_fields([plain, packed]) == ["observation"]
 
 
 def test_a_name_that_minari_would_not_load_is_refused(darkroom: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 import pytest
 from darkroom_learners import darkroom_store
-from exchange_samples import exported, imported, problems
+from exchange_samples import exported, imported, problems, spaced_store
 from gymnasium import spaces
 from store_samples import create, life, record, spec
 
@@ -102,6 +102,15 @@ def test_a_file_of_another_layout_is_one_line(name: str, line: str, tmp_path: Pa
     assert not (tmp_path / "store").exists()
 
 
+def test_arrays_that_do_not_fit_each_other_are_one_line(tmp_path: Path) -> None:
+    source = published(tmp_path / "xland.hdf5", rulesets=(1,))
+    with h5py.File(source, "a") as file:
+        del file["0/actions"]
+        file["0/actions"] = np.zeros((NUM_HISTORIES, NUM_STEPS - 1), np.uint8)
+    with pytest.raises(InvalidValue, match="group /0 has arrays that do not fit each other, got"):
+        imported(source, tmp_path / "store", of="xland")
+
+
 @pytest.mark.parametrize("share", [0.001, 0.1, 0.5, 0.9, 0.999])
 def test_a_cut_file_is_one_line(share: float, tmp_path: Path) -> None:
     source = published(tmp_path / "xland.hdf5")
@@ -180,6 +189,13 @@ def test_observations_that_bytes_cannot_hold_are_refused_never_wrapped(low: int,
     with pytest.raises(InvalidValue, match="the XLand layout holds whole numbers of 0 to 255, got"):
         exported(store.path, tmp_path / "out.hdf5", to="xland")
     assert not (tmp_path / "out.hdf5").exists()
+
+
+def test_several_arrays_of_observations_are_refused(tmp_path: Path) -> None:
+    space = spaces.Dict({"a": spaces.Discrete(2), "b": spaces.Discrete(2)})
+    path = spaced_store(tmp_path / "store", space, spaces.Discrete(2))
+    with pytest.raises(InvalidValue, match="one array of observations, got the fields observation/a, observation/b"):
+        exported(path, tmp_path / "out.hdf5", to="xland")
 
 
 def test_without_a_complete_learner_there_is_nothing_to_export(tmp_path: Path) -> None:

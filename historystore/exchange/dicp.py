@@ -126,7 +126,8 @@ def _iter_group(target: Any, group: TaskGroup, fields: dict[str, str]) -> Iterat
 def _are_rewards_whole(group: TaskGroup) -> bool:
     """Whether the layout's integers hold every reward."""
     spans = (stacked(group.histories, start, stop, field="reward") for start, stop in iter_spans(group))
-    return all(bool((span.astype(np.int32) == span).all()) for span in spans)
+    with np.errstate(invalid="ignore"):
+        return all(bool((span.astype(np.int32) == span).all()) for span in spans)
 
 
 def _narrow(column: np.ndarray, what: str) -> np.ndarray:

@@ -86,9 +86,6 @@ def required_minari() -> Any:
 
 
 def _new_storage(store: Store, place: Path) -> Any:
-    minari = required_minari()
-    from minari.dataset.minari_storage import MinariStorage
-
     if not _ID.fullmatch(place.name):
         raise InvalidValue(
             f"{place.name}: is no id of a Minari dataset, expected a name such as {_example(place)}. Rename it."
@@ -96,6 +93,9 @@ def _new_storage(store: Store, place: Path) -> Any:
     strange = [*packed_fields(store.fields), *(field.name for field in store.fields if _has_slash(field.name))]
     if strange:
         raise InvalidValue(f"{store.path}: Minari has no place for {', '.join(strange)}. Export to parquet.")
+    minari = required_minari()
+    from minari.dataset.minari_storage import MinariStorage
+
     place.mkdir()
     with _no_advice():
         storage = MinariStorage.new(

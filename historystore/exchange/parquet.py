@@ -174,9 +174,8 @@ def _with_ends(history: History, episodes: pa.Table, schema: pa.Schema) -> pa.Ta
     """Add what the last steps of a history's episodes led to."""
     steps, ends = history.ends()
     last = history.episodes.first_step + history.episodes.length - 1
-    rows = pa.array(
-        [{int(step): row for row, step in enumerate(steps)}.get(step) for step in last.tolist()], pa.int64()
-    )
+    at = np.minimum(np.searchsorted(steps, last), max(len(steps) - 1, 0))
+    rows = pa.array(at, mask=steps[at] != last) if len(steps) else pa.nulls(len(last), pa.int64())
     for name, column in ends.items():
         target = schema.field(f"final_{name}")
         episodes = episodes.append_column(target, _array(column, target.type).take(rows))
