@@ -172,17 +172,30 @@ def test_data_that_changed_on_the_way_is_told_by_the_learners_digest(darkroom: P
     )
 
 
-def test_an_import_that_was_interrupted_ends_as_an_undisturbed_one(darkroom: Path, tmp_path: Path) -> None:
+def test_an_import_interrupted_anywhere_ends_as_an_undisturbed_one(
+    darkroom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("historystore.exchange.alignment.SPAN_STEPS", 150)  # several blocks a learner
     exported(darkroom, tmp_path / "darkroom-v0", to="minari")
-    states = iter_imported(tmp_path / "darkroom-v0", tmp_path / "store", of="minari")
-    for _ in range(4):  # one learner whole, and the steps of the next
-        next(states)
-    states.close()
-    assert {learner.status for learner in hs.open(tmp_path / "store").learners} == {"partial"}
-    again = imported(tmp_path / "darkroom-v0", tmp_path / "store", of="minari")
-    assert (again.num_learners, again.num_skipped) == (4, 1)
-    assert hs.open(tmp_path / "store").digest == hs.open(darkroom).digest
-    third = imported(tmp_path / "darkroom-v0", tmp_path / "store", of="minari")
+    ours = hs.open(darkroom)
+    for num_states in range(1, 16):
+        store = tmp_path / f"store-{num_states}"
+        states = iter_imported(tmp_path / "darkroom-v0", store, of="minari")
+        for _ in range(num_states):
+            next(states)
+        states.close()
+        assert problems(store) == []
+        begun = {one.id: one for one in hs.open(store).learners}
+        again = imported(tmp_path / "darkroom-v0", store, of="minari")
+        theirs = hs.open(store)
+        assert theirs.digest == ours.digest
+        assert theirs.status_of() == ours.status_of()
+        assert problems(store) == []
+        assert again.num_learners + again.num_skipped == 5
+        for mine, other in zip(ours.learners, theirs.learners, strict=True):
+            is_torn = mine.id in begun and begun[mine.id].digest != mine.digest
+            assert (mine.row.attempt == other.row.attempt) is not is_torn
+    third = imported(tmp_path / "darkroom-v0", store, of="minari")
     assert (third.num_learners, third.num_skipped, third.num_steps) == (0, 5, 0)
 
 
