@@ -20,6 +20,7 @@ from historystore.errors import InvalidValue, MissingExtra, SpaceMismatch
 from historystore.exchange import iter_exported, iter_imported
 from historystore.exchange.protocol import packed_fields
 from historystore.fields import Field
+from historystore.replay import learner_digest
 
 minari = pytest.importorskip("minari", reason="needs Python 3.11")
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:minari")
@@ -186,6 +187,7 @@ def test_an_import_interrupted_anywhere_ends_as_an_undisturbed_one(
         states.close()
         assert problems(store) == []
         begun = {one.id: one for one in hs.open(store).learners}
+        assert all(one.digest == learner_digest(one) for one in begun.values())
         again = imported(tmp_path / "darkroom-v0", store, of="minari")
         theirs = hs.open(store)
         assert theirs.digest == ours.digest
