@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from gymnasium import spaces
 
 import historystore as hs
 from historystore.exchange import ExchangeReport, iter_exported, iter_imported
-from historystore.fields import flatten, space_fields
+from historystore.fields import flatten
+from historystore.packed import VARIABLE
 from historystore.verify import iter_checked
 
 
@@ -34,9 +36,16 @@ def problems(store: Path) -> list[str]:
 
 def sampled(prefix: str, space: spaces.Space, shape: tuple[int, int]) -> dict[str, np.ndarray]:
     """Return samples of a space as one array a field, (steps, streams, ...)."""
-    rows = [flatten(prefix, space, space.sample()) for _ in range(shape[0] * shape[1])]
-    fields = space_fields(prefix, space)
-    return {f.name: np.stack([row[f.name] for row in rows]).reshape(*shape, *f.shape) for f in fields}
+    batch = _batch(space, [space.sample() for _ in range(shape[0] * shape[1])])
+    return {name: column.reshape(*shape, *column.shape[1:]) for name, column in flatten(prefix, space, batch).items()}
+
+
+def _batch(space: spaces.Space, samples: list[Any]) -> Any:
+    if isinstance(space, spaces.Dict):
+        return {key: _batch(part, [sample[key] for sample in samples]) for key, part in space.spaces.items()}
+    if isinstance(space, spaces.Tuple):
+        return tuple(_batch(part, [sample[i] for sample in samples]) for i, part in enumerate(space.spaces))
+    return samples if isinstance(space, VARIABLE) else np.stack(samples)
 
 
 def spaced_store(path: Path, observations: spaces.Space, actions: spaces.Space, *, num_steps: int = 30) -> Path:

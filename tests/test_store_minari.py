@@ -18,8 +18,6 @@ import historystore as hs
 from historystore.documents import Continuation
 from historystore.errors import InvalidValue, MissingExtra, SpaceMismatch
 from historystore.exchange import iter_exported, iter_imported
-from historystore.exchange.protocol import packed_fields
-from historystore.fields import Field
 from historystore.replay import learner_digest
 
 minari = pytest.importorskip("minari", reason="needs Python 3.11")
@@ -30,6 +28,7 @@ SPACES = {
     "tuple": spaces.Tuple([spaces.MultiBinary((2, 2)), spaces.Box(-np.inf, np.inf, (2,), np.float64)]),
     "image": spaces.Box(0, 255, (36, 36, 3), np.uint8),
     "number": spaces.Discrete(7),
+    "text": spaces.Dict({"words": spaces.Text(6, min_length=0, charset="abñ√ "), "number": spaces.Discrete(3)}),
 }
 
 
@@ -265,10 +264,11 @@ def test_a_part_of_a_space_that_minari_could_not_read_back_is_refused(tmp_path: 
         exported(path, tmp_path / "slash-v0", to="minari")
 
 
-def test_values_of_no_fixed_shape_are_found() -> None:
-    plain = Field(name="action", dtype="<i8", stored_dtype="|u1", shape=())
-    packed = Field(name="observation", dtype="|O", stored_dtype="|O", shape=(), encoding="packed")
-    assert packed_fields([plain, packed]) == ["observation"]
+@pytest.mark.parametrize("space", [spaces.OneOf([spaces.Discrete(2)]), spaces.Sequence(spaces.Discrete(2))], ids=str)
+def test_a_kind_of_space_that_minari_lacks_is_refused(space: spaces.Space, tmp_path: Path) -> None:
+    path = spaced_store(tmp_path / "store", spaces.Tuple([spaces.Discrete(2), space]), spaces.Discrete(2))
+    with pytest.raises(InvalidValue, match=r"Minari has no place for Tuple\(.*\)\. Export to parquet"):
+        exported(path, tmp_path / "strange-v0", to="minari")
 
 
 def test_a_name_that_minari_would_not_load_is_refused(darkroom: Path, tmp_path: Path) -> None:

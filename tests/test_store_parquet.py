@@ -19,8 +19,7 @@ from store_samples import create, life, record, spec
 
 import historystore as hs
 from historystore.errors import InvalidValue
-from historystore.exchange.parquet import _array, _type
-from historystore.fields import Field
+from historystore.packed import unpack
 
 LOAD = """
 import sys
@@ -134,12 +133,15 @@ def test_complex_numbers_are_refused(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["store"]
 
 
-def test_values_of_no_fixed_shape_are_bytes() -> None:
-    field = Field(name="observation", dtype="|O", stored_dtype="|O", shape=(), encoding="packed")
-    column = np.array([b"ab", b"", b"c"], object)
-    array = _array(column, _type(field))
-    assert array.type == pa.binary()
-    assert array.to_pylist() == [b"ab", b"", b"c"]
+def test_values_of_no_fixed_shape_are_bytes(tmp_path: Path) -> None:
+    space = spaces.Sequence(spaces.Box(0, 1, (2,)))
+    path = spaced_store(tmp_path / "store", space, spaces.Discrete(2))
+    exported(path, tmp_path / "out", to="parquet")
+    column = pq.read_table(tmp_path / "out" / "steps-00000.parquet")["observation"]
+    packed = np.concatenate([history.read()["observation"] for history in hs.open(path).learners[0].histories])
+    assert column.type == pa.binary()
+    assert column.to_pylist() == packed.tolist()
+    assert len(unpack(space, column[0].as_py())) == int.from_bytes(packed[0][:4], "little")
 
 
 def test_what_is_there_is_never_replaced(tmp_path: Path) -> None:

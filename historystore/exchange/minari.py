@@ -16,13 +16,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from historystore.documents import LearnerRow
 from historystore.errors import InvalidValue, MissingExtra
-from historystore.exchange.protocol import Exporter, Moved, packed_fields
+from historystore.exchange.protocol import Exporter, Moved
 from historystore.exchange.spans import iter_episodes, num_told
 from historystore.fields import REQUIRED_FIELDS, unflatten
 from historystore.histories import History
@@ -68,6 +69,7 @@ EXPORTER = Exporter(
         "learners and updates: kept as metadata that Minari's readers pass over, and its combine_datasets drops",
         "environments: one dataset has many tasks, so that recover_environment has none to make",
         "hidden attempts and checkpoints stay behind; an attempt continued from another becomes one",
+        "Sequence, Graph and OneOf spaces (refused)",
     ),
 )
 
@@ -90,12 +92,10 @@ def _new_storage(store: Store, place: Path) -> Any:
         raise InvalidValue(
             f"{place.name}: is no id of a Minari dataset, expected a name such as {_example(place)}. Rename it."
         )
-    strange = [*packed_fields(store.fields), *(field.name for field in store.fields if _has_slash(field.name))]
-    if strange:
-        raise InvalidValue(f"{store.path}: Minari has no place for {', '.join(strange)}. Export to parquet.")
     minari = required_minari()
     from minari.dataset.minari_storage import MinariStorage
 
+    _check_spaces(store)
     place.mkdir()
     with _no_advice():
         storage = MinariStorage.new(
@@ -114,6 +114,25 @@ def _new_storage(store: Store, place: Path) -> Any:
         }
     )
     return storage
+
+
+def _check_spaces(store: Store) -> None:
+    """Refuse what Minari could not write, or not read back."""
+    strange = [field.name for field in store.fields if _has_slash(field.name)]
+    strange += [str(space) for space in (store.observation_space, store.action_space) if not _is_known(space)]
+    if strange:
+        raise InvalidValue(f"{store.path}: Minari has no place for {', '.join(strange)}. Export to parquet.")
+
+
+def _is_known(space: gym.Space[Any]) -> bool:
+    """Whether Minari can describe a space."""
+    from minari.serialization import serialize_space
+
+    try:
+        serialize_space(space)
+    except NotImplementedError:
+        return False
+    return True
 
 
 def _has_slash(field: str) -> bool:

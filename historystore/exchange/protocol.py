@@ -12,7 +12,6 @@ from gymnasium import spaces
 from pydantic import BaseModel, ConfigDict
 
 from historystore.documents import LearnerSpec, Provenance, Status
-from historystore.fields import Field
 from historystore.learner_writer import OriginalAttempt
 from historystore.parts import Update
 from historystore.store import Store
@@ -111,8 +110,3 @@ class Importer:
 
     read: Callable[[Path], ForeignStore]
     lost: tuple[str, ...]
-
-
-def packed_fields(fields: Iterable[Field]) -> list[str]:
-    """Return the fields whose values have no fixed shape, which most formats have no place for."""
-    return [field.name for field in fields if field.encoding != "plain"]

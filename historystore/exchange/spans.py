@@ -112,7 +112,7 @@ def only_field(store: Store, name: str, *, layout: str) -> str:
         InvalidValue: there are several, or their values have no fixed shape.
     """
     fields = [field for field in store.fields if field.name.partition("/")[0] == name]
-    if len(fields) != 1 or fields[0].encoding != "plain":
+    if len(fields) != 1 or fields[0].is_packed:
         raise InvalidValue(
             f"{store.path}: the {layout} layout holds one array of {name}s, got the fields "
             f"{', '.join(field.name for field in fields)}. Export to parquet or minari."
