@@ -6,6 +6,8 @@ All of it is NumPy; `historystore.torch` wraps it for PyTorch.
 from historystore.windows.addresses import Address, AddressBatch, Run
 from historystore.windows.draws import window_draws
 from historystore.windows.histories import Histories
+from historystore.windows.mixture import Mixture
+from historystore.windows.order import StreamOrder
 from historystore.windows.reading import DEFAULT_CACHE_BYTES, DEFAULT_FIELDS, POSITIONS, WindowReader
 from historystore.windows.samplers import BALANCES, WindowSampler
 from historystore.windows.selection import Predicate, learner_final_returns, selected_histories, tasks_of
@@ -18,8 +20,10 @@ __all__ = [
     "Address",
     "AddressBatch",
     "Histories",
+    "Mixture",
     "Predicate",
     "Run",
+    "StreamOrder",
     "WindowReader",
     "WindowSampler",
     "learner_final_returns",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
@@ -53,6 +53,18 @@ class AddressBatch:
         first_run = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
         history, start, stop = (np.ascontiguousarray(column) for column in runs.T)
         return cls(history=history, start=start, stop=stop, first_run=first_run)
+
+    @classmethod
+    def joined(cls, batches: Sequence[AddressBatch]) -> AddressBatch:
+        """Return the windows of some batches as one batch, one behind the other."""
+        num_runs = np.cumsum([0, *(len(batch.history) for batch in batches)])
+        firsts = [batch.first_run[:-1] + before for batch, before in zip(batches, num_runs, strict=False)]
+        return cls(
+            history=np.concatenate([batch.history for batch in batches]),
+            start=np.concatenate([batch.start for batch in batches]),
+            stop=np.concatenate([batch.stop for batch in batches]),
+            first_run=np.concatenate([*firsts, num_runs[-1:]]),
+        )
 
     def __len__(self) -> int:
         return len(self.first_run) - 1

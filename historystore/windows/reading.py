@@ -67,6 +67,22 @@ class WindowReader:
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_cache": None}
 
+    @property
+    def stores(self) -> Sequence[Store]:
+        """The stores it reads."""
+        return tuple(self._stores)
+
+    @property
+    def layout(self) -> Layout:
+        """Where the steps of the stores lie."""
+        return self._layout
+
+    @property
+    def num_slots(self) -> int:
+        """How many blocks the memory holds whatever their values; it may hold more, for integers are held narrow."""
+        row_bytes = sum(field.num_bytes for field in self._columns)
+        return max(1, self._cache_bytes // (row_bytes * self._layout.block_steps))
+
     def read(self, addresses: AddressBatch | Iterable[Address], length: int) -> dict[str, np.ndarray]:
         """Return the windows as arrays of (windows, length, *shape), each field in its logical dtype.
 

@@ -82,9 +82,41 @@ class WindowSampler:
         """Draw windows with a generator."""
         return self.windows(generator.random((num_windows, self.num_draws)))
 
+    @property
+    def shares_before(self) -> Float64[np.ndarray, " histories_and_end"]:
+        """The share of windows that start in the histories before each, for the smallest stride."""
+        before = self._tables.weight_before[: len(self.histories) + 1]
+        shares: np.ndarray = before / before[-1]
+        return shares
+
+    def even_windows(
+        self, numbers: Int64[np.ndarray, " windows"], draws: Float64[np.ndarray, "windows draws"], *, num_windows: int
+    ) -> AddressBatch:
+        """Return some of `num_windows` windows that spread evenly over all that may be drawn.
+
+        All places, in the order of the histories and their steps, fall into `num_windows` parts that are equally
+        likely; window `i` is drawn from part `i`. So all of them together are distributed as any one window is, but
+        windows of consecutive steps, as many as hold all steps once, leave out 1 step in 6 and not 1 in 3.
+        """
+        draws = draws.copy()
+        draws[:, HISTORY] = (numbers + draws[:, HISTORY]) / num_windows
+        history_row, wanted = self._history_row(draws)
+        before = self._tables.weight_before
+        inside = (wanted - before[history_row]) / (before[history_row + 1] - before[history_row])
+        return self._windows(history_row, np.minimum(inside, np.nextafter(1.0, 0.0)), draws)
+
     def windows(self, draws: Float64[np.ndarray, "windows draws"]) -> AddressBatch:
         """Return the windows that rows of draws in [0, 1) stand for."""
-        history, episode, offset, stride = self._starts_of(draws)
+        return self._windows(self._history_row(draws)[0], draws[:, PLACE], draws)
+
+    def _windows(
+        self,
+        history_row: Int64[np.ndarray, " windows"],
+        place: Float64[np.ndarray, " windows"],
+        draws: Float64[np.ndarray, "windows draws"],
+    ) -> AddressBatch:
+        """Return windows by (stride, history) row and by the place in that history, a share of its starts."""
+        history, episode, offset, stride = self._starts_of(history_row, place, draws[:, FROM_START])
         if self.is_plain:
             start = self.histories.episode_start[episode] + offset
             stop = np.minimum(start + self.length, self.histories.episode_stop[episode])
@@ -116,25 +148,36 @@ class WindowSampler:
         """More than any step at which an episode stops."""
         return int(self.histories.episode_stop.max()) + 1
 
-    def _starts_of(self, draws: Float64[np.ndarray, "windows draws"]) -> tuple[Int64[np.ndarray, " windows"], ...]:
+    def _history_row(
+        self, draws: Float64[np.ndarray, "windows draws"]
+    ) -> tuple[Int64[np.ndarray, " windows"], Float64[np.ndarray, " windows"]]:
+        """Return each window's (stride, history) row, and what was wanted of the summed weights."""
+        before, num_histories = self._tables.weight_before, len(self.histories)
+        row = _scaled(draws[:, STRIDE], len(self.strides))
+        lower, upper = before[row * num_histories], before[(row + 1) * num_histories]
+        wanted = np.minimum(lower + draws[:, HISTORY] * (upper - lower), np.nextafter(upper, lower))
+        return _row_of(before, wanted), wanted
+
+    def _starts_of(
+        self,
+        history_row: Int64[np.ndarray, " windows"],
+        place: Float64[np.ndarray, " windows"],
+        from_start: Float64[np.ndarray, " windows"],
+    ) -> tuple[Int64[np.ndarray, " windows"], ...]:
         """Return each window's history, first episode, offset in that episode, and stride."""
         tables, histories = self._tables, self.histories
-        row = _scaled(draws[:, STRIDE], len(self.strides))
-        lower, upper = tables.weight_before[row * len(histories)], tables.weight_before[(row + 1) * len(histories)]
-        wanted = lower + draws[:, HISTORY] * (upper - lower)
-        history_row = _row_of(tables.weight_before, np.minimum(wanted, np.nextafter(upper, lower)))
-        history = history_row - row * len(histories)
+        row, history = np.divmod(history_row, len(histories))
         first_episode_row = row * len(histories.episode_start) + histories.first_episode[history]
         next_episode_row = first_episode_row + histories.num_episodes[history]
         before = tables.starts.before
         low = before[first_episode_row]
-        nth = low + _scaled(draws[:, PLACE], before[next_episode_row] - low)
+        nth = low + _scaled(place, before[next_episode_row] - low)
         episode_row = _row_of(before, nth)
         offset = nth - before[episode_row]
         if self.from_start:
             low = tables.starts.first_opening[history_row]
-            nth = low + _scaled(draws[:, PLACE], tables.starts.first_opening[history_row + 1] - low)
-            opens = draws[:, FROM_START] < self.from_start
+            nth = low + _scaled(place, tables.starts.first_opening[history_row + 1] - low)
+            opens = from_start < self.from_start
             episode_row = np.where(opens, tables.starts.openings[nth], episode_row)
             offset = np.where(opens, 0, offset)
         return history, episode_row - row * len(histories.episode_start), offset, row + self.strides.start

@@ -1,4 +1,4 @@
-"""Windows across episodes as PyTorch datasets. Imports torch."""
+"""Windows by number: any of an epoch at once."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch.utils.data import Dataset, Sampler
 
 import historystore.store
 from historystore.errors import InvalidValue
+from historystore.fields import Field
 from historystore.splits import DEFAULT_RATIOS, Task, split_tasks
 from historystore.store import Store
 from historystore.windows import (
@@ -54,7 +55,8 @@ class WindowDataset(Dataset[dict[str, torch.Tensor]]):
 
         DataLoader(dataset, sampler=dataset.batches(128), batch_size=None, num_workers=2)
 
-    Files are opened, and up to `cache_bytes` of steps kept, in each worker for itself, forked or spawned.
+    Files are opened, and up to `cache_bytes` of steps kept, in each worker for itself, forked or spawned. Windows come
+    from anywhere in the stores: where these are larger than the cache, a `WindowStream` is many times faster.
 
     Args:
         stores: a store, or several to read together: opened, or paths of stores or of single shards.
@@ -105,6 +107,7 @@ class WindowDataset(Dataset[dict[str, torch.Tensor]]):
     ) -> None:
         opened = _opened(stores)
         self.reader = WindowReader(opened, fields=DEFAULT_FIELDS if fields is None else fields, cache_bytes=cache_bytes)
+        check_tensors(self.reader.fields)
         part = None
         if split is not None:
             part = split_tasks(tasks_of(opened), seed=split_seed, ratios=split_ratios).part(split)
@@ -119,7 +122,7 @@ class WindowDataset(Dataset[dict[str, torch.Tensor]]):
             splice=splice,
             balance=balance,
         )
-        self.seed = _seed(seed)
+        self.seed = checked_seed(seed)
         self.num_windows = _num_windows(num_windows, default=int(histories.num_steps.sum()) // context_length)
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
 
@@ -174,7 +177,11 @@ class WindowDataset(Dataset[dict[str, torch.Tensor]]):
         )
 
     def _read(self, indices: Sequence[int], *, epoch: int) -> dict[str, torch.Tensor]:
-        windows = self.reader.read(self.addresses(indices, epoch=epoch), self.context_length)
+        return self.read(self.addresses(indices, epoch=epoch))
+
+    def read(self, addresses: AddressBatch) -> dict[str, torch.Tensor]:
+        """Read windows by where they lie."""
+        windows = self.reader.read(addresses, self.context_length)
         return {name: torch.from_numpy(array) for name, array in windows.items()}
 
 
@@ -211,7 +218,22 @@ def _opened(stores: Source | Sequence[Source]) -> list[Store]:
     return [it if isinstance(it, Store) else historystore.store.open(Path(it)) for it in sources]
 
 
-def _seed(seed: int) -> int:
+def check_tensors(fields: Sequence[Field]) -> None:
+    """Refuse fields whose values no tensor can hold.
+
+    Raises:
+        InvalidValue: the values of one are of no fixed size, those of a Text, Sequence, Graph or OneOf space.
+    """
+    packed = [field.name for field in fields if np.dtype(field.dtype).kind == "O"]
+    if packed:
+        raise InvalidValue(
+            f"dataset: {', '.join(packed)} cannot be a tensor, expected values of a fixed shape, got values of any "
+            "size. Leave it out of fields, or read it with WindowReader."
+        )
+
+
+def checked_seed(seed: int) -> int:
+    """Return a seed that is one."""
     if not 0 <= seed < 2**64:
         raise InvalidValue(f"dataset: seed is not a whole number from 0 to 2**64 - 1, got {seed}. Use one.")
     return seed
@@ -223,6 +245,3 @@ def _num_windows(num_windows: int | None, *, default: int) -> int:
     if num_windows < 1:
         raise InvalidValue(f"dataset: num_windows is not a whole number from 1 up, got {num_windows}. Use one.")
     return num_windows
-
-
-__all__ = ["WindowBatches", "WindowDataset", "WindowRange"]
