@@ -119,8 +119,8 @@ class WindowStream(IterableDataset[dict[str, torch.Tensor]]):
             self._go_to(epoch, 0)
 
     def __len__(self) -> int:
-        """Return how many batches an iteration has for this rank."""
-        steps = self._steps(int(self._shared[START]))
+        """Return how many batches a whole epoch has for this rank, however few are left of a resumed one."""
+        steps = self._steps(0)
         return len(steps) - any(not self._share(start) for start in steps[-1:])
 
     def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:

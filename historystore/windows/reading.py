@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -23,6 +24,9 @@ DEFAULT_FIELDS = ("observation", "action", "reward")
 DEFAULT_CACHE_BYTES = 1 << 30
 BLOCK_STEPS = 8192
 BLOCK_BYTES = 1 << 20
+OPEN_SHARD_BYTES = 1 << 20
+"""About what an open file takes for itself; a quarter of the cache's budget is added for open files."""
+MIN_OPEN_SHARDS = 8
 POSITIONS = ("history", "step", "learner")
 """Where each position of a window comes from; may be asked for like fields. They are -1 in padding."""
 _EPISODE_START = "episode_start"
@@ -63,9 +67,10 @@ class WindowReader:
         self._learner_of = histories.learner
         self._episode_rows = np.sort(self._layout.row_of(histories.episode_history, histories.episode_start))
         self._cache: BlockCache | None = None
+        self._open: OrderedDict[int, ShardReader] = OrderedDict()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_cache": None}
+        return {**self.__dict__, "_cache": None, "_open": OrderedDict()}
 
     @property
     def stores(self) -> Sequence[Store]:
@@ -185,13 +190,21 @@ class WindowReader:
         """Read one block of all fields from its shard."""
         shard, start, stop = self._layout.rows_of_block(block)
         self._check_shards([shard])
-        reader = self._shard(shard)
+        reader = self._opened(shard)
         rows = {field.name: reader.read(field.name, start, stop) for field in self.fields}
         first = self._layout.shard_block[shard] * self._layout.block_steps + start
         low, high = np.searchsorted(self._episode_rows, (first, first + stop - start))
         rows[_EPISODE_START] = np.zeros(stop - start, dtype=np.uint8)
         rows[_EPISODE_START][self._episode_rows[low:high] - first] = 1
         return rows
+
+    def _opened(self, shard: int) -> ShardReader:
+        """Return a shard to read blocks of; beyond a number of open files, the one least recently used is closed."""
+        self._open[shard] = reader = self._shard(shard)
+        self._open.move_to_end(shard)
+        if len(self._open) > max(MIN_OPEN_SHARDS, self._cache_bytes // 4 // OPEN_SHARD_BYTES):
+            self._open.popitem(last=False)[1].close()
+        return reader
 
     def check_fields(self, histories: Int64[np.ndarray, " histories"]) -> None:
         """Check that some histories have all fields at all their steps; nothing is read.
