@@ -2,6 +2,7 @@
 
 import pickle
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
@@ -9,12 +10,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 from torchdata.stateful_dataloader import StatefulDataLoader
-from window_stores import make_store
+from window_stores import make_store, spec_of
 
 from historystore.errors import InvalidValue, SpaceMismatch
-from historystore.fields import Field
+from historystore.packed import pack
+from historystore.store import create
 from historystore.torch import WindowDataset, WindowRange, WindowStream
-from historystore.torch.dataset import check_tensors
+from historystore.writer import StoreWriter
 
 OPTIONS = {
     "context_length": 24,
@@ -407,15 +409,26 @@ def test_datasets_that_read_different_windows_get_one_line(stores, dataset):
     )
 
 
-def test_values_of_any_size_cannot_be_tensors():
-    number = Field(name="reward", dtype="<f4", stored_dtype="<f4", shape=())
-    check_tensors([number])
+def test_values_of_any_size_cannot_be_tensors(tmp_path):
+    space = gym.spaces.Dict({"place": gym.spaces.Discrete(9), "text": gym.spaces.Text(5)})
+    store = create(tmp_path / "text", family="known", observation_space=space, action_space=gym.spaces.Discrete(5))
+    place, text = np.arange(20)[:, None] % 9, np.array([[pack(space["text"], "abc")]] * 20, dtype=object)
+    steps = {"observation/place": place, "observation/text": text, "action": place % 5, "reward": place * 1.0}
+    steps |= {"terminated": place == 8, "truncated": place < 0}
+    ends = {"observation/place": place[:2, 0], "observation/text": text[:2, 0]}
+    with StoreWriter(store) as writer:
+        learner = writer.begin(spec_of(0, num_streams=1, num_steps=20))
+        learner.add_steps(steps, final_observations=ends, next_observation={k: v[:1] for k, v in ends.items()})
+        learner.finish()
+    store.refresh()
     with pytest.raises(InvalidValue) as error:
-        check_tensors([number, Field(name="observation/text", dtype="|O", stored_dtype="|O", shape=())])
+        WindowDataset(store, context_length=5)
     assert str(error.value) == (
-        "dataset: observation/text cannot be a tensor, expected values of a fixed shape, got values of any size. "
-        "Leave it out of fields, or read it with WindowReader."
+        f"{store.path}: field 'observation/text' has values of no fixed shape, expected arrays. "
+        "Choose other fields, or read histories one by one with history.read."
     )
+    dataset = WindowDataset(store, context_length=5, fields=("observation/place", "action"))
+    assert sum(len(batch["action"]) for batch in WindowStream(dataset, batch_size=3)) == 4
 
 
 def test_numbers_of_a_dataset_stay_apart_from_its_stream(dataset):

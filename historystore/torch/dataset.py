@@ -13,7 +13,6 @@ from torch.utils.data import Dataset, Sampler
 
 import historystore.store
 from historystore.errors import InvalidValue
-from historystore.fields import Field
 from historystore.splits import DEFAULT_RATIOS, Task, split_tasks
 from historystore.store import Store
 from historystore.windows import (
@@ -107,7 +106,6 @@ class WindowDataset(Dataset[dict[str, torch.Tensor]]):
     ) -> None:
         opened = _opened(stores)
         self.reader = WindowReader(opened, fields=DEFAULT_FIELDS if fields is None else fields, cache_bytes=cache_bytes)
-        check_tensors(self.reader.fields)
         part = None
         if split is not None:
             part = split_tasks(tasks_of(opened), seed=split_seed, ratios=split_ratios).part(split)
@@ -216,20 +214,6 @@ def _opened(stores: Source | Sequence[Source]) -> list[Store]:
     """Open what is given as a path."""
     sources = [stores] if isinstance(stores, (Store, str, os.PathLike)) else stores
     return [it if isinstance(it, Store) else historystore.store.open(Path(it)) for it in sources]
-
-
-def check_tensors(fields: Sequence[Field]) -> None:
-    """Refuse fields whose values no tensor can hold.
-
-    Raises:
-        InvalidValue: the values of one are of no fixed size, those of a Text, Sequence, Graph or OneOf space.
-    """
-    packed = [field.name for field in fields if np.dtype(field.dtype).kind == "O"]
-    if packed:
-        raise InvalidValue(
-            f"dataset: {', '.join(packed)} cannot be a tensor, expected values of a fixed shape, got values of any "
-            "size. Leave it out of fields, or read it with WindowReader."
-        )
 
 
 def checked_seed(seed: int) -> int:
