@@ -86,8 +86,11 @@ def main() -> None:
             name: block_reads(batches(dataset), dataset, num_batches)
             for name, batches in (("at random", random_batches), ("streamed", streamed_batches))
         }
+    shuffle = WindowStream(dataset, batch_size=BATCH).orders[0].shuffle
     medians = {name: statistics.median(each) for name, each in rates.items()}
     print(f"{num_steps:,} steps, windows of {arguments.length}, batches of {BATCH}, a cache of {cache_bytes >> 20} MiB")
+    places = shuffle.num_groups * shuffle.num_rounds
+    print(f"streamed from {places} places at a time, of {shuffle.group_windows} windows each")
     print(f"{'':32}{'windows/s':>12}{'x at random':>13}{'blocks':>9}")
     for name, median in medians.items():
         ratio = median / medians["at random" + name.removeprefix("at random").removeprefix("streamed")]
