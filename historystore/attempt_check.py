@@ -92,7 +92,7 @@ def _walk_problems(parts: Sequence[Part]) -> Iterator[Problem]:
     if shards.fields:
         hasher.define(shards.fields)
     streams = [StreamWalk(shards, stream, hasher) for stream in range(row.spec.num_streams)]
-    updates = shards.tables["updates"].taken(np.argsort(shards.tables["updates"].columns["update"], kind="stable"))
+    updates = _distinct(shards.tables["updates"])
     num_updates = 0
     for part in parts:
         stops = zip(streams, part.row.num_steps, strict=True)
@@ -108,6 +108,20 @@ def _walk_problems(parts: Sequence[Part]) -> Iterator[Problem]:
             yield Problem(file=part.file, field="learners", message=message)
     for walk in streams:
         yield from walk.table_problems()
+
+
+def _distinct(updates: Table) -> Table:
+    """Return updates by number, and those that are the same once: stores that were merged may both hold them."""
+    updates = updates.taken(np.argsort(updates.columns["update"], kind="stable"))
+    is_new = np.ones(len(updates.row), bool)
+    columns = [column for name, column in updates.columns.items() if name != "learner"]
+    is_new[1:] = np.any([~_is_same(column[1:], column[:-1]) for column in columns], axis=0)
+    return updates.taken(is_new)
+
+
+def _is_same(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    same: np.ndarray = (one == other) | ((one != one) & (other != other))
+    return same
 
 
 def _add_updates(hasher: LearnerHasher, table: Table, part: Part, *, start: int) -> list[Problem]:

@@ -49,7 +49,7 @@ def catalog(shards: Iterable[ShardReader]) -> dict[str, Any]:
     episodes, summaries = {}, []
     for name, shard in readers.items():
         episodes[name] = shard.episodes
-        summaries.append(_summary(shard, episodes[name]))
+        summaries.append(summary(shard, episodes=episodes[name]))
         shard.close()  # a store may have more shards than a process may have files open
     names = [shard.name for shard in visible_shards(summaries)]
     visible = [readers[name] for name in names]
@@ -70,9 +70,14 @@ def catalog(shards: Iterable[ShardReader]) -> dict[str, Any]:
     }
 
 
-def _summary(shard: ShardReader, episodes: Columns) -> ShardSummary:
+def summary(shard: ShardReader, *, episodes: Columns | None = None) -> ShardSummary:
+    """Return what visibility depends on in a shard; its episodes are read unless they are given.
+
+    Raises:
+        DamagedData: the shard is damaged, or its tables contradict each other.
+    """
     segments = shard.segments
-    check_catalog_tables(shard, segments=segments, episodes=episodes)
+    check_catalog_tables(shard, segments=segments, episodes=shard.episodes if episodes is None else episodes)
     return ShardSummary(
         name=shard.path.name, replaces=shard.header.replaces, learners=shard.learners, segments=segments
     )

@@ -52,6 +52,41 @@ def create_file(path: Path, data: bytes) -> bool:
         return True
 
 
+def link_file(source: Path, path: Path) -> bool:
+    """Give a file that never changes a second name, unless there is one of that name; say whether it was given.
+
+    The bytes are shared where the disk can do that, and copied elsewhere; a copy appears whole or not at all.
+
+    Raises:
+        WriteFailed: the disk refused; nothing has changed.
+    """
+    if path.exists():
+        return False
+    try:
+        path.hardlink_to(source)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in (*_NO_LINKS, errno.EXDEV):
+            raise _write_failed(path, error) from error
+        replace_file(path, source.read_bytes())
+        return True
+    with _write_errors(path):
+        _sync_folder(path.parent)
+    return True
+
+
+def remove_file(path: Path) -> None:
+    """Remove a file, if it is there, and wait until that is on the disk.
+
+    Raises:
+        WriteFailed: the disk refused.
+    """
+    with _write_errors(path):
+        path.unlink(missing_ok=True)
+        _sync_folder(path.parent)
+
+
 def make_folder(path: Path) -> None:
     """Make a folder and those above it, where they are missing, and wait until they are on the disk.
 
@@ -132,9 +167,13 @@ def write_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        advice = _ADVICE.get(error.errno or 0, "Look at the disk and run the same command again.")
-        raise WriteFailed(f"{path}: cannot be written, {reason}. {advice}") from error
+        raise _write_failed(path, error) from error
+
+
+def _write_failed(path: Path, error: OSError) -> WriteFailed:
+    reason = (error.strerror or str(error)).lower()
+    advice = _ADVICE.get(error.errno or 0, "Look at the disk and run the same command again.")
+    return WriteFailed(f"{path}: cannot be written, {reason}. {advice}")
 
 
 def _sync_folder(folder: Path) -> None:

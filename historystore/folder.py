@@ -43,13 +43,14 @@ def read_document(path: Path) -> StoreDocument:
 
 
 def shard_names(path: Path) -> tuple[str, ...]:
-    """Return the names of all shards in a store's folder."""
-    try:
-        names = sorted(file.name for file in (path / SHARDS).iterdir() if is_shard_name(file.name))
-    except FileNotFoundError:
-        return ()
-    except OSError as error:
-        raise _unreadable(path / SHARDS, error) from None
+    """Return the names of all shards in a store's folder.
+
+    The folder is listed until two listings agree: one that is taken while `compact` works may have neither the new
+    shard, which came behind its back, nor the old ones, which went before its eyes.
+    """
+    before, names = None, _listed(path)
+    while names != before:
+        before, names = names, _listed(path)
     foreign = [name for name in names if not name.endswith(suffixes())]
     if foreign:
         raise NewerFormat(
@@ -57,6 +58,15 @@ def shard_names(path: Path) -> tuple[str, ...]:
             "Install a newer one: pip install --upgrade historystore"
         )
     return tuple(names)
+
+
+def _listed(path: Path) -> list[str]:
+    try:
+        return sorted(file.name for file in (path / SHARDS).iterdir() if is_shard_name(file.name))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise _unreadable(path / SHARDS, error) from None
 
 
 def check_free(path: Path) -> None:

@@ -14,10 +14,10 @@ from pydantic import JsonValue
 from historystore.curves import MAX_BINS, Curve, finite_or_none, learning_curve
 from historystore.documents import Provenance, canonical_json
 from historystore.errors import InvalidValue
+from historystore.returns import learner_final_returns
 from historystore.store import Learner, Store
 from historystore.summary import Summary, curve_of, training_steps
 from historystore.tasks import families, family
-from historystore.windows.selection import learner_final_returns
 
 SHORT_BINS = 24
 """Bins of a curve that shares its line with other columns."""

@@ -20,6 +20,9 @@ from historystore.shards.checks import table_problems
 from historystore.shards.protocol import TABLES
 from historystore.spaces import space_from_json
 
+SHARED = ("format", "format_version", "family", "observation_space", "action_space")
+"""What a shard's copy of its store's document shares with every store that it may lie in; the id only says where it
+was written."""
 BLOCK_BYTES = 1 << 22
 BLOCK_STEPS = 1 << 16
 
@@ -52,9 +55,9 @@ def damage(reader: ShardReader, file: str) -> list[Problem]:
 def contradictions(reader: ShardReader, file: str, store: StoreDocument | None) -> Iterator[Problem]:
     """Yield where a readable shard's tables contradict each other, or the store."""
     header = reader.header
-    if store is not None and header.store != store:
-        names = [name for name, value in header.store if value != getattr(store, name)]
-        message = f"belongs to another store: its {', '.join(names)} are not those of store.json. Move it to its own."
+    names = [name for name in SHARED if store is not None and getattr(header.store, name) != getattr(store, name)]
+    if names:
+        message = f"cannot lie in this store: its {', '.join(names)} are not those of store.json. Move it to its own."
         yield Problem(file=file, field="header", message=message)
     for text in table_problems(reader):
         table, _, message = text.partition(": ")

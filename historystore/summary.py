@@ -14,9 +14,9 @@ from historystore.curves import Curve, is_within, learning_curve
 from historystore.documents import LearnerRow, canonical_json
 from historystore.errors import HistoryError
 from historystore.fields import Field
+from historystore.returns import PROGRESS_EPISODES, learner_final_returns
 from historystore.store import Store, list_stores
 from historystore.store import open as open_store
-from historystore.windows.selection import PROGRESS_EPISODES, learner_final_returns
 
 CONVERGED_SHARE = 0.9
 """The share of its task's best return at which a learner counts as converged."""

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 from historystore.attempt_check import Part, attempt_problems, parts_of
 from historystore.card import CARD, is_card_whole
-from historystore.catalog import catalog
+from historystore.catalog import catalog, summary
 from historystore.checkpoints import DOCUMENT as CHECKPOINT
 from historystore.checkpoints import CheckpointDocument
 from historystore.documents import StoreDocument, canonical_json, is_signed, parse_document, parse_json
@@ -29,6 +29,7 @@ from historystore.shard_check import contradictions, damage, notes, sha256_of
 from historystore.shards import ShardReader, open_shard, suffixes
 from historystore.shards.protocol import is_shard_name
 from historystore.store import Store
+from historystore.visible import superseded, visible_shards
 
 _MAY_BE_LOST = ("segments", "updates")
 """What an attempt lacks where the shard that held it is too damaged to say so."""
@@ -163,14 +164,20 @@ def _shard_problems(path: Path, file: str, store: StoreDocument | None) -> list[
 
 
 def _attempts(readers: Sequence[ShardReader], folder: Path) -> list[list[Part]]:
-    """Return the parts of each attempt, by shard; shards that another one replaces are not read further."""
-    replaced = {name for reader in readers for name in reader.header.replaces}
+    """Return the parts of each attempt, by shard.
+
+    Shards that another one replaces are not read further, nor attempts that a complete one has superseded: compacting
+    takes those away, one shard after the other.
+    """
     attempts: dict[tuple[str, str], list[Part]] = {}
+    summaries = [summary(reader) for reader in readers]
+    shown, gone = {shard.name for shard in visible_shards(summaries)}, superseded(summaries)
     for reader in readers:
-        if reader.path.name not in replaced:
+        if reader.path.name in shown:
             for part in parts_of(reader, str(reader.path.relative_to(folder))):
-                attempts.setdefault((part.row.learner, part.row.attempt), []).append(part)
-            reader.close()
+                if (part.row.learner, part.row.attempt) not in gone:
+                    attempts.setdefault((part.row.learner, part.row.attempt), []).append(part)
+        reader.close()
     return sorted(attempts.values(), key=lambda parts: [part.file for part in parts])
 
 
@@ -266,8 +273,9 @@ def _index_problems(path: Path, shards: Sequence[Path], readers: Sequence[ShardR
         return [Problem(file=INDEX, message=message)]
     with guarded(problems, INDEX):
         known, there = set(index.json(INDEXED_SHARDS)), {shard.name for shard in shards}
+        replaced = {name for reader in readers for name in reader.header.replaces}
         gone = "is gone, though the index was made with it: its steps are lost. Restore it from a copy."
-        problems += [Problem(file=f"{SHARDS}/{name}", message=gone) for name in sorted(known - there)]
+        problems += [Problem(file=f"{SHARDS}/{name}", message=gone) for name in sorted(known - there - replaced)]
         if known != there:
             stale = "was made from other shards than those here. The next opening makes it anew."
             problems.append(Problem(file=INDEX, message=stale, is_note=True))

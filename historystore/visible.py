@@ -86,6 +86,17 @@ def visible_learners(shards: Iterable[ShardSummary]) -> tuple[VisibleLearner, ..
     return tuple(_shown(learners[learner]) for learner in sorted(learners))
 
 
+def superseded(shards: Iterable[ShardSummary]) -> frozenset[tuple[str, str]]:
+    """Return (learner, attempt) of what does not show because another attempt is complete.
+
+    Nobody reads such an attempt, apart from steps that the complete one has taken over; the rest of it may be gone.
+    """
+    visible = visible_shards(shards)
+    complete = {each.row.learner: each.row.attempt for each in visible_learners(visible) if each.status == "complete"}
+    attempts = {(row.learner, row.attempt) for shard in visible for row in shard.learners}
+    return frozenset((learner, each) for learner, each in attempts if complete.get(learner, each) != each)
+
+
 def _gather(learners: dict[str, _Attempts], shard: ShardSummary, index: int) -> None:
     segments = shard.segments
     owner = np.asarray(segments["learner"])

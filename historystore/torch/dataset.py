@@ -72,7 +72,8 @@ class WindowDataset(Dataset[dict[str, torch.Tensor]]):
         split_seed: the seed of that split.
         split_ratios: its ratios.
         min_progress: only learners whose last episodes reached this share of their task's best return.
-        where: only learners of which this function is true.
+        where: only learners of which this function is true, or this expression, such as "return_last > 14"
+            (`historystore.learner_columns` lists what it may name).
         num_windows: windows of an epoch; by default as many as hold the selected steps once.
         seed: of the windows.
         cache_bytes: memory for decompressed steps, in each process.
@@ -99,7 +100,7 @@ class WindowDataset(Dataset[dict[str, torch.Tensor]]):
         split_seed: int = 0,
         split_ratios: Sequence[float | int] = DEFAULT_RATIOS,
         min_progress: float | int | None = None,
-        where: Predicate | None = None,
+        where: Predicate | str | None = None,
         num_windows: int | None = None,
         seed: int = 0,
         cache_bytes: int = DEFAULT_CACHE_BYTES,

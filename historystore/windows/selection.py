@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from historystore.curves import final_returns, is_within
+from historystore.curves import is_within
 from historystore.documents import canonical_json
 from historystore.errors import InvalidValue
+from historystore.learner_columns import Predicate, matching
+from historystore.returns import learner_final_returns
 from historystore.splits import Task
 from historystore.store import Learner, Store
-
-Predicate: TypeAlias = Callable[[Learner], bool]
-PROGRESS_EPISODES = 10
-"""Of the last finished episodes of a history, so many say how far its learner came."""
 
 
 def tasks_of(stores: Sequence[Store]) -> list[Task]:
@@ -25,25 +22,12 @@ def tasks_of(stores: Sequence[Store]) -> list[Task]:
     return [unique[key] for key in sorted(unique)]
 
 
-def learner_final_returns(store: Store) -> Float64[np.ndarray, " learners"]:
-    """Return each learner's mean return over the last finished episodes of its histories; NaN without any."""
-    is_finished = ~store.episodes.is_cut
-    returns: np.ndarray = final_returns(
-        history=store.episodes.history[is_finished],
-        learner=store.histories.learner,
-        return_=store.episodes.return_[is_finished],
-        num_learners=len(store.learners),
-        last=PROGRESS_EPISODES,
-    )
-    return returns
-
-
 def selected_histories(
     stores: Sequence[Store],
     *,
     tasks: Sequence[Sequence[Task] | None] = (),
     min_progress: float | int | None = None,
-    where: Predicate | None = None,
+    where: Predicate | str | None = None,
 ) -> Int64[np.ndarray, " chosen"]:
     """Return the histories, counted over all stores, of the learners that meet every condition.
 
@@ -52,7 +36,7 @@ def selected_histories(
         tasks: only learners of tasks that are in each of these; None stands for all tasks.
         min_progress: only learners whose last episodes returned at least this share of their task's best return
             (`learner_final_returns` and `is_within`: what `hist inspect` counts).
-        where: only learners of which this function is true.
+        where: only learners of which this function, or this expression (`historystore.learner_columns`), is true.
 
     Raises:
         InvalidValue: no learner is left; the message says how many each condition left. Or a learner's best return is
@@ -66,8 +50,11 @@ def selected_histories(
         left = left[[canonical_json(learners[i].spec.task) in keys for i in left]]
         story.append(f"{len(left)} of the {len(keys)} tasks asked for")
     if where is not None:
-        left = left[[bool(where(learners[i])) for i in left]]
-        story.append(f"{len(left)} that meet the given function")
+        if callable(where):
+            left = left[[bool(where(learners[i])) for i in left]]
+        else:
+            left = left[np.concatenate([matching(store, where) for store in stores])[left]]
+        story.append(f"{len(left)} that meet {'the given function' if callable(where) else repr(where)}")
     if min_progress is not None:
         final = np.concatenate([learner_final_returns(store) for store in stores])[left]
         left = left[is_within(final, _best_returns([learners[i] for i in left]), share=min_progress)]
