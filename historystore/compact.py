@@ -19,7 +19,7 @@ import numpy as np
 from historystore.algebra import Progress, format_of
 from historystore.card import CARD, write_card
 from historystore.catalog import summary
-from historystore.files import remove_file, sweep
+from historystore.files import remove_files, sweep
 from historystore.folder import SHARDS, shard_names
 from historystore.rewrite import Layout, clipped, joined, layout, selected
 from historystore.shards import Profile, ShardReader, ShardTables, open_shard, read_tables
@@ -81,12 +81,16 @@ def iter_compacted(
         name = put_shard(store, _compacted(one, store), shard_format=format_of(one[0].reader, profile=profile))
         for shard in one:
             shard.reader.close()
-            remove_file(shard.reader.path)
+        remove_files(store.path / SHARDS, [shard.reader.path.name for shard in one])
         yield Progress(what=name, done=done, total=total)
-    store = open_store(path)
+    _derive(open_store(path))
+
+
+def _derive(store: Store) -> None:
+    """Make what is derived anew now, rather than leave it to the next reader."""
+    store.status_of()  # works out the index and saves it
     if (store.path / CARD).exists():
         write_card(store)
-    assert store.index is not None  # made anew now, and not by the next reader
 
 
 def _remove_replaced(store: Store) -> None:
@@ -95,9 +99,9 @@ def _remove_replaced(store: Store) -> None:
     replaces = {name: set(open_shard(store.path / SHARDS / name).header.replaces) & names for name in names}
     left = set().union(*replaces.values())
     while left:
-        for name in sorted(name for name in left if not replaces[name] & left):
-            remove_file(store.path / SHARDS / name)
-            left.discard(name)
+        names = {name for name in left if not replaces[name] & left}
+        remove_files(store.path / SHARDS, sorted(names))
+        left -= names
     store.refresh()
 
 
@@ -151,17 +155,19 @@ def _bins(shards: Sequence[_Shard], *, target_bytes: int) -> list[list[_Shard]]:
     empty = [shard for shard in shards if not shard.stops]
     bins: list[list[_Shard]] = []
     kinds: dict[tuple[str, Layout], list[_Shard]] = {}
+    kind = None
     for shard in sorted(shards, key=lambda shard: shard.order):
         if not shard.stops:
             continue
+        kind = shard.kind if shard.kind[1] or kind is None else kind  # news of a learner goes with any steps
         if shard.num_bytes >= target_bytes / 2:
             bins.append([shard])
             continue
-        open_bin = kinds.get(shard.kind, [])
-        if not open_bin or sum(each.num_bytes for each in open_bin) + shard.num_bytes > target_bytes:
-            bins.append(open_bin := [])
-            kinds[shard.kind] = open_bin
-        open_bin.append(shard)
+        small = kinds.get(kind, [])
+        if not small or sum(each.num_bytes for each in small) + shard.num_bytes > target_bytes:
+            bins.append(small := [])
+            kinds[kind] = small
+        small.append(shard)
     changed = [one for one in bins if len(one) > 1 or not one[0].is_whole]
     if empty:
         changed = changed or [min(bins, key=lambda one: one[0].num_bytes)]

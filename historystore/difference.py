@@ -132,11 +132,16 @@ def _first_difference(one: History, other: History, field: str) -> int:
         ours, theirs = (history.read(start, stop, fields=[field])[field] for history in (one, other))
         if ours.dtype != theirs.dtype or ours.shape != theirs.shape:
             return start
-        rows = [np.frombuffer(each.tobytes(), "u1").reshape(stop - start, -1) for each in (ours, theirs)]
-        differing = np.flatnonzero((rows[0] != rows[1]).any(axis=1))  # bit for bit, so that NaN equals NaN
+        differing = np.flatnonzero((_bits(ours) != _bits(theirs)).any(axis=1))
         if len(differing):
             return start + int(differing[0])
     return shorter
+
+
+def _bits(column: np.ndarray) -> np.ndarray:
+    """Return each step's value as bytes, so that NaN equals NaN."""
+    rows = column.reshape(len(column), -1)  # (steps, values)
+    return rows if rows.dtype.hasobject else np.ascontiguousarray(rows).view("u1")
 
 
 def _data(learner: Learner, part: str, message: str) -> Difference:

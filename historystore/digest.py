@@ -17,6 +17,7 @@ from jaxtyping import Int64
 from historystore.documents import canonical_json, sha256_hex
 from historystore.fields import Field
 
+Json = dict[str, Any]
 Hash = Any
 """A hashlib object; its type has no public name."""
 
@@ -58,7 +59,11 @@ class LearnerHasher:
         self._updates.update(canonical_json([update, step, float(learning_rate).hex(), kept]))
 
     def hexdigest(self, running: Iterable[tuple[int, Int64[np.ndarray, "1 3"], Mapping[str, np.ndarray]]]) -> str:
-        """Return the digest as of now.
+        """Return the digest as of now: the SHA-256 of `document`, which takes the same."""
+        return sha256_hex(canonical_json(self.document(running)))
+
+    def document(self, running: Iterable[tuple[int, Int64[np.ndarray, "1 3"], Mapping[str, np.ndarray]]]) -> Json:
+        """Return what the digest is taken over: digests of the parts, as the format's specification lists them.
 
         Args:
             running: for each stream whose last step ended no episode: the stream, the episode it is in, and the
@@ -70,7 +75,7 @@ class LearnerHasher:
             episodes[stream].update(np.ascontiguousarray(episode, "<i8").tobytes())
             for name, hashes in ends.items():
                 hashes[stream].update(_bytes(observation[name], self._fields[name]))
-        document = {
+        return {
             "learner": self._learner,
             "num_steps": self._num_steps,
             "fields": [[f.name, f.dtype, list(f.shape)] for f in self._fields.values()],
@@ -79,7 +84,6 @@ class LearnerHasher:
             "episodes": _hex(episodes),
             "updates": self._updates.hexdigest(),
         }
-        return sha256_hex(canonical_json(document))
 
 
 def store_digest(learners: Iterable[tuple[str, str]]) -> str:

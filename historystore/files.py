@@ -9,7 +9,7 @@ import re
 import secrets
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from historystore.errors import WriteFailed
@@ -76,15 +76,16 @@ def link_file(source: Path, path: Path) -> bool:
     return True
 
 
-def remove_file(path: Path) -> None:
-    """Remove a file, if it is there, and wait until that is on the disk.
+def remove_files(folder: Path, names: Iterable[str]) -> None:
+    """Remove files of a folder in order, those that are there, and wait until that is on the disk.
 
     Raises:
         WriteFailed: the disk refused.
     """
-    with _write_errors(path):
-        path.unlink(missing_ok=True)
-        _sync_folder(path.parent)
+    with _write_errors(folder):
+        for name in names:
+            (folder / name).unlink(missing_ok=True)
+        _sync_folder(folder)
 
 
 def make_folder(path: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from historystore.buffers import RunningEpisodes
-from historystore.digest import LearnerHasher
+from historystore.digest import Json, LearnerHasher
 from historystore.errors import DamagedData
 from historystore.fields import Field
 from historystore.histories import History
@@ -34,6 +34,10 @@ class Replay:
     def digest(self) -> str:
         """Return the learner's digest."""
         return self.hasher.hexdigest(self._open_episodes())
+
+    def document(self) -> Json:
+        """Return what the digest is taken over."""
+        return self.hasher.document(self._open_episodes())
 
     def _open_episodes(self) -> Iterator[tuple[int, Int64[np.ndarray, "1 3"], Columns]]:
         for stream, observation in self.next_observation.items():

@@ -98,9 +98,7 @@ def _laid_out(base: ShardTables, learners: tuple[LearnerRow, ...], tables: Mappi
         store=base.header.store,
         fields=base.header.fields,
         num_steps=len(rows),
-        tables={
-            name: TableShape(num_rows=len(table["learner"]), columns=tuple(table)) for name, table in tables.items()
-        },
+        tables={name: TableShape(num_rows=num_rows, columns=names) for name, (num_rows, names) in shapes.items()},
     )
     steps = {name: column if is_all else column[rows] for name, column in base.steps.items()}
     return ShardTables(header=header, learners=learners, steps=steps, **tables)
@@ -195,9 +193,8 @@ def _renumbered(columns: Columns, place: Int[np.ndarray, " rows"]) -> Columns:
 
 def _without_empty(updates: Columns) -> Columns:
     """Leave out values that none of the learners logged."""
-    return {
-        name: column for name, column in updates.items() if not (name.startswith(VALUES) and np.isnan(column).all())
-    }
+    empty = {name for name, column in updates.items() if name.startswith(VALUES) and np.isnan(column).all()}
+    return {name: column for name, column in updates.items() if name not in empty}
 
 
 def _in_own_dtypes(table: str, columns: Columns) -> Columns:
