@@ -16,9 +16,7 @@ from .made import make
 @click.argument("store", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--where", required=True, metavar="CONDITION", help="Which learners; see --columns for what it may name.")
-@click.option(
-    "--profile", type=click.Choice(get_args(Profile)), help="How shards that are written anew are compressed."
-)
+@click.option("--profile", type=click.Choice(get_args(Profile)), help="How shards written anew are compressed.")
 @click.option(
     "--columns", is_flag=True, is_eager=True, expose_value=False, callback=lambda *args: _print_columns(*args),
     help="List the columns, and exit.",

@@ -23,7 +23,7 @@ from .made import make
 @click.option(
     "--profile",
     type=click.Choice(get_args(Profile)),
-    help="How shards that are written anew are compressed.",
+    help="How shards written anew are compressed.",
     show_default="the format's own",
 )
 @click.option("--json", "is_json", is_flag=True, help="Print JSON and nothing else.")

@@ -92,7 +92,8 @@ def _laid_out(base: ShardTables, learners: tuple[LearnerRow, ...], tables: Mappi
     offset = np.cumsum(segments["length"]) - segments["length"]
     tables = {**tables, "segments": _unbroken({**segments, "offset": offset})}
     tables = {name: _in_own_dtypes(name, tables[name]) for name in TABLES}
-    is_all = np.array_equal(rows, np.arange(base.header.num_steps))
+    num_rows = max((len(column) for column in base.steps.values()), default=0)
+    is_all = np.array_equal(rows, np.arange(num_rows))
     shapes = {name: (len(columns["learner"]), tuple(columns)) for name, columns in tables.items()}
     header = ShardHeader(
         store=base.header.store,

@@ -4,6 +4,7 @@
 - Of an attempt, the row of its latest seal counts.
 - An attempt that continues another takes its parent's steps up to that point; the parent's later ones are hidden.
 - An attempt is complete if it says so and its segments really cover the steps it says; of several, the lowest id shows.
+- Of what several shards hold of one attempt, each step counts once.
 - Without one, the attempt with the longest unbroken beginning shows, as partial (or failed); ties go to the lowest id.
 
 The order in which shards arrive never matters (tests/test_store_visible.py).

@@ -11,7 +11,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from store_samples import checkpoint, create, life, record, small_store
+from store_samples import ACTIONS, OBSERVATIONS, checkpoint, create, life, record, small_store, spec
 
 import historystore as hs
 from historystore.card import write_card
@@ -257,13 +257,32 @@ def test_a_lost_shard_is_named_by_the_index_and_missed_by_its_learner(store: Pat
     assert "steps 20 to 41 of learner" in gap.message
 
 
-def test_a_shard_of_another_store_is_a_problem(store: Path, tmp_path: Path) -> None:
-    other = small_store(tmp_path / "other")
+def test_a_shard_of_another_store_may_lie_in_one_of_the_same_family_and_spaces(store: Path, tmp_path: Path) -> None:
+    other = small_store(tmp_path / "other", num_learners=6)
+    shutil.copy(shards_of(other.path)[0], store / "shards")
+    assert problems_of(store) == []
+
+
+def test_a_shard_of_another_family_is_a_problem(store: Path, tmp_path: Path) -> None:
+    other = hs.create(tmp_path / "other", family="maze", observation_space=OBSERVATIONS, action_space=ACTIONS)
+    with hs.StoreWriter(other) as writer:
+        writer.begin(spec(family="maze")).finish(status="failed")
     shutil.copy(shards_of(other.path)[0], store / "shards")
     (problem,) = problems_of(store)
-    assert problem.message == (
-        "belongs to another store: its id, digest are not those of store.json. Move it to its own."
-    )
+    assert problem.message == ("cannot lie in this store: its family are not those of store.json. Move it to its own.")
+
+
+def test_an_update_that_two_shards_hold_is_no_problem_unless_they_differ(tmp_path: Path) -> None:
+    store = small_store(tmp_path / "store", num_learners=1).path
+    copy = tmp_path / "copy.h5"
+    shutil.copy(shards_of(store)[0], copy)
+    rewritten(store, changed("updates", "wall_time_s", 0, 9.0))
+    (store / "shards" / f"{sha256_hex(copy.read_bytes())}.h5").write_bytes(copy.read_bytes())
+    assert ["updates 0 to 3 are not there once each" in text for text in texts(store)] == [True]
+    rewritten(store, changed("episodes", "seed", 0, lambda seed: seed))
+    rewritten(store, changed("updates", "wall_time_s", 0, 0.0))
+    rewritten(store, changed("updates", "wall_time_s", 0, 0.0), shard=0)
+    assert texts(store) == []
 
 
 def test_a_shard_without_its_hash_for_a_name_is_a_problem_because_nobody_reads_it(store: Path) -> None:
