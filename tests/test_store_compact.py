@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import random
 import shutil
 import signal
 import subprocess
@@ -28,6 +31,7 @@ from store_samples import create, life, record
 import historystore as hs
 from historystore.card import write_card
 from historystore.compact import compact, iter_compacted
+from historystore.documents import Continuation
 from historystore.shards import open_shard
 
 
@@ -197,6 +201,46 @@ def test_stopped_at_any_moment_it_is_the_same_sound_store_and_the_next_run_finis
         assert not replaced & shards_of(path), num_changes
         num_changes += 1
     assert num_changes > 30
+
+
+def random_store(path: Path, rng: random.Random) -> hs.Store:
+    """Try a few learners again and again, anew or from where an earlier attempt stood, finishing or not."""
+    create(path)
+    for _ in range(8):
+        lived = life(seed=rng.randrange(3), num_streams=2, num_steps=40)
+        with hs.StoreWriter(hs.open(path, mode="a")) as writer:
+            known = {one.id: one for one in hs.open(path).learners}.get(lived.spec.id)
+            reached = min((len(history) for history in known.histories), default=0) if known else 0
+            step = rng.randrange(reached) if reached and known and rng.random() < 0.6 else 0
+            continues = Continuation(attempt=known.row.attempt, step=step) if step and known else None
+            learner = writer.begin(lived.spec, continues=continues)
+            stop = rng.choice([40, rng.randrange(step, 40) + 1])
+            for start, end in itertools.pairwise(sorted({step, stop, *rng.sample(range(step, stop + 1), 1)})):
+                lived.add(learner, start, end)
+                learner.add_update(step=end, values={"loss": rng.random()}, learning_rate=0.1, wall_time_s=0.5)
+                writer.seal()
+            if stop == 40 and rng.random() < 0.7:
+                learner.finish()
+    return hs.open(path)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_whatever_was_tried_and_wherever_it_is_stopped_the_same_shows(tmp_path: Path, seed: int) -> None:
+    rng = random.Random(seed)
+    store = random_store(tmp_path / "store", rng)
+    truth, digest = everything(store), store.digest
+    for _ in range(3):
+        with pytest.MonkeyPatch.context() as patch, contextlib.suppress(Killed):
+            Deadline(patch, num_changes=rng.randrange(12))
+            compact(store.path, target_bytes=rng.choice([300, 1000, 1 << 20]))
+        stopped = hs.open(store.path)
+        assert (stopped.digest, everything(stopped)) == (digest, truth)
+        assert problems_of(store.path) == []
+    finished = compact(store.path)
+    assert (finished.digest, everything(finished), problems_of(store.path)) == (digest, truth, [])
+    kept = {row.attempt for name in shards_of(store.path) for row in open_shard(store.path / "shards" / name).learners}
+    shown = {one.row.attempt for one in finished.learners if one.status == "complete"}
+    assert shown <= kept
 
 
 def test_a_replaced_shard_goes_before_the_one_that_replaced_it(eventful: Path, tmp_path: Path) -> None:
