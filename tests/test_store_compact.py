@@ -192,9 +192,9 @@ def test_stopped_at_any_moment_it_is_the_same_sound_store_and_the_next_run_finis
                 was_stopped = False
             except Killed:
                 pass
+        assert problems_of(path) == [], num_changes  # before anyone opens it, which makes the index anew
         assert hs.open(path).digest == digest, num_changes
         assert everything(hs.open(path)) == truth, num_changes
-        assert problems_of(path) == [], num_changes
         assert compact(path, target_bytes=4000).digest == digest
         assert len(shards_of(path)) <= len(shards) + 1, num_changes
         replaced = {name for each in shards_of(path) for name in open_shard(path / "shards" / each).header.replaces}
@@ -233,9 +233,9 @@ def test_whatever_was_tried_and_wherever_it_is_stopped_the_same_shows(tmp_path: 
         with pytest.MonkeyPatch.context() as patch, contextlib.suppress(Killed):
             Deadline(patch, num_changes=rng.randrange(12))
             compact(store.path, target_bytes=rng.choice([300, 1000, 1 << 20]))
+        assert problems_of(store.path) == []  # before anyone opens it, which makes the index anew
         stopped = hs.open(store.path)
         assert (stopped.digest, everything(stopped)) == (digest, truth)
-        assert problems_of(store.path) == []
     finished = compact(store.path)
     assert (finished.digest, everything(finished), problems_of(store.path)) == (digest, truth, [])
     kept = {row.attempt for name in shards_of(store.path) for row in open_shard(store.path / "shards" / name).learners}
