@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -79,8 +80,6 @@ def iter_compacted(
     for one in bins:
         done += sum(shard.reader.path.stat().st_size for shard in one)
         name = put_shard(store, _compacted(one, store), shard_format=format_of(one[0].reader, profile=profile))
-        for shard in one:
-            shard.reader.close()
         remove_files(store.path / SHARDS, [shard.reader.path.name for shard in one])
         yield Progress(what=name, done=done, total=total)
     _derive(open_store(path))
@@ -96,7 +95,7 @@ def _derive(store: Store) -> None:
 def _remove_replaced(store: Store) -> None:
     """Remove the shards that an interrupted run replaced; one that itself replaces others goes behind them."""
     names = set(shard_names(store.path))
-    replaces = {name: set(open_shard(store.path / SHARDS / name).header.replaces) & names for name in names}
+    replaces = {name: set(_replaces(store.path / SHARDS / name)) & names for name in names}
     left = set().union(*replaces.values())
     while left:
         names = {name for name in left if not replaces[name] & left}
@@ -105,14 +104,25 @@ def _remove_replaced(store: Store) -> None:
     store.refresh()
 
 
+def _replaces(shard: Path) -> tuple[str, ...]:
+    reader = open_shard(shard)
+    replaces = reader.header.replaces
+    reader.close()
+    return replaces
+
+
 def _planned(store: Store) -> list[_Shard]:
     """Say of each visible shard what stays of it."""
     readers = {name: open_shard(store.path / SHARDS / name) for name in shard_names(store.path)}
-    summaries = visible_shards(summary(reader) for reader in readers.values())
+    summaries = visible_shards(_summary(reader) for reader in readers.values())
     learners = {each.row.learner: each for each in visible_learners(summaries)}
-    for reader in readers.values():
-        reader.close()
     return [_shard(readers[each.name], each, learners) for each in summaries]
+
+
+def _summary(reader: ShardReader) -> ShardSummary:
+    found = summary(reader)
+    reader.close()  # a store may have more shards than a process may have files open
+    return found
 
 
 def _shard(reader: ShardReader, shard: ShardSummary, learners: Mapping[str, VisibleLearner]) -> _Shard:
@@ -185,6 +195,7 @@ def _compacted(shards: Sequence[_Shard], store: Store) -> ShardTables:
 
 def _staying(shard: _Shard) -> ShardTables:
     tables = read_tables(shard.reader)
+    shard.reader.close()
     if shard.is_whole:
         return tables
     rows = list(shard.stops)
