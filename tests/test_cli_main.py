@@ -41,7 +41,10 @@ def test_help_loads_neither_torch_nor_sb3() -> None:
 def test_every_command_of_the_help_page_has_a_help_page_of_its_own() -> None:
     page = hist("--help").stdout
     names = re.findall(r"^  (\w+)  ", page[page.index("Commands:") :], re.MULTILINE)
-    assert names == list(COMMAND_ORDER)
+    assert names == [
+        *("record", "inspect", "convert", "verify", "filter", "split", "merge", "compact", "diff"),
+        *("train", "evaluate", "import", "export", "schema"),
+    ]
     for name in names:
         answer = hist(name, "--help")
         assert answer.returncode == 0, answer.stderr
