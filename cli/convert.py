@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .output import answers, bytes_bar, print_json
+from .output import answers, print_json
+from .places import STORE
+from .progress import shown
 
 if TYPE_CHECKING:
     from historystore.convert import Converted
 
 
 @click.command()
-@click.argument("store", type=click.Path(path_type=Path))
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("store", type=STORE)
+@click.argument("out", type=STORE)
 @click.option("--format", "format_name", type=click.Choice(["hdf5", "arrow"]), required=True, help="Of the new shards.")
 @click.option(
     "--profile",
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     help="What they are for; by default standard HDF5 and fast Arrow.",
 )
 @click.option("--json", "is_json", is_flag=True, help="Print JSON and nothing else.")
-def command(store: Path, out: Path, *, format_name: str, profile: str | None, is_json: bool) -> None:
+def command(store: Path | str, out: Path | str, *, format_name: str, profile: str | None, is_json: bool) -> None:
     """Write a store anew in another format, into the folder OUT.
 
     Every learner keeps its digest, and everything that reads a store reads the new one as it read the old. Broken off,
@@ -55,12 +57,8 @@ def command(store: Path, out: Path, *, format_name: str, profile: str | None, is
     console.print(f"next: hist inspect {out}", markup=False, soft_wrap=True)
 
 
-def _followed(store: Path, out: Path, format_name: str, profile: str | None) -> Converted:
+def _followed(store: Path | str, out: Path | str, format_name: str, profile: str | None) -> Converted:
     from historystore.convert import convert
 
-    last: Converted | None = None
-    with bytes_bar("converting") as moved:
-        for last in convert(store, out, format=format_name, profile=profile):  # type: ignore[arg-type]
-            moved(last.num_bytes_read, last.total_bytes)
-    assert last is not None
+    *_, last = shown(convert(store, out, format=format_name, profile=profile), verb="converting")  # type: ignore[arg-type]
     return last

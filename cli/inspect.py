@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .output import answers, print_json
+from .places import STORE
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -30,7 +31,7 @@ WHOLE = Selection(task=None, learner=None, episode=None, stream=None)
 
 
 @click.command()
-@click.argument("store", required=False, type=click.Path(path_type=Path))
+@click.argument("store", required=False, type=STORE)
 @click.option("--task", metavar="TASK", help="One task and its learners: 'goal=[3,4]', or its index.")
 @click.option("--learner", metavar="ID", help="One learner, by the beginning of its id.")
 @click.option("--episode", type=int, metavar="N", help="One episode of that learner; -1 is the last.")
@@ -38,7 +39,7 @@ WHOLE = Selection(task=None, learner=None, episode=None, stream=None)
 @click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), help="Also draw the learning curve as PNG.")
 @click.option("--json", "is_json", is_flag=True, help="Print JSON and nothing else.")
 def command(
-    store: Path | None,
+    store: Path | str | None,
     *,
     task: str | None,
     learner: str | None,
@@ -56,6 +57,7 @@ def command(
     Examples:
       hist inspect
       hist inspect darkroom-ppo
+      hist inspect s3://bucket/darkroom-ppo
       hist inspect darkroom-ppo --task 'goal=[3,4]'
       hist inspect darkroom-ppo --learner 4fe1 --episode -1
     """
@@ -80,7 +82,7 @@ def command(
     console.print(view(document, place))
 
 
-def _refuse_misfits(store: Path | None, selection: Selection, *, plot: Path | None) -> None:
+def _refuse_misfits(store: Path | str | None, selection: Selection, *, plot: Path | None) -> None:
     if store is None and (plot or selection != WHOLE):
         raise click.UsageError("Name the store: hist inspect STORE ...")
     if selection.task is not None and selection.learner is not None:
@@ -93,18 +95,20 @@ def _refuse_misfits(store: Path | None, selection: Selection, *, plot: Path | No
         raise click.UsageError("--plot draws the curve of a store, a task or a learner, not of one episode.")
 
 
-def _stores(place: Path, *, is_asked: bool) -> BaseModel | None:
+def _stores(where: Path | str, *, is_asked: bool) -> BaseModel | None:
     """List the stores in a folder; None when the place is itself a store, or cannot be but is to be refused as one."""
     from historystore.folder import DOCUMENT
+    from historystore.places import place_of
     from historystore.summary import StoreList, store_list
 
-    if not place.is_dir() or (place / DOCUMENT).exists():
+    place = place_of(where)
+    if place.kind() != "folder" or place.exists(DOCUMENT):
         return None
-    stores: StoreList = store_list(place)
+    stores: StoreList = store_list(where)
     return None if is_asked and not stores.stores else stores
 
 
-def _summary(place: Path, selection: Selection) -> BaseModel:
+def _summary(place: Path | str, selection: Selection) -> BaseModel:
     from historystore.episode_summary import episode_summary
     from historystore.learner_summary import learner_summary, parse_task, task_summary
     from historystore.store import open as open_store

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
 import click
 from pydantic import BaseModel, JsonValue
@@ -28,14 +25,3 @@ def answers() -> Console:
 def progress_console() -> Console:
     """Return the console for progress and notes on stderr."""
     return Console(stderr=True, highlight=False)
-
-
-@contextmanager
-def bytes_bar(label: str) -> Iterator[Callable[[int, int], None]]:
-    """Give what moves a bar over bytes, called with (done, total); it is drawn on a terminal only, and then gone."""
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn(label), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=progress_console(), transient=True, disable=not sys.stderr.isatty()) as progress:
-        task = progress.add_task(label, total=None)
-        yield lambda done, total: progress.update(task, total=total, completed=done)

@@ -21,6 +21,7 @@ from historystore.recording.plan import DEFAULT_SEAL_MB, DEFAULT_SEAL_S
 
 from .charts import size
 from .output import progress_console
+from .places import STORE
 
 _LOG_S = 30.0
 _MOST_FAILURES_SHOWN = 10
@@ -34,7 +35,7 @@ class _Terminated(KeyboardInterrupt):
 @click.option("--algo", required=True, help="Learning algorithm: ppo, a2c or dqn.")
 @click.option("--env", required=True, help="Task family: darkroom or darkroom-hard.")
 @click.option("--seeds", required=True, help="Inclusive ranges, such as 0-99,205; a seed decides the task.")
-@click.option("--out", type=click.Path(), show_default="<env>-<algo>", help="The store, made if absent.")
+@click.option("--out", type=STORE, show_default="<env>-<algo>", help="The store, a folder or URL; made if absent.")
 @click.option("--steps", type=int, show_default="preset", help="A learner's steps, over all its streams.")
 @click.option("--streams", type=int, show_default="preset", help="A learner's parallel environments.")
 @click.option("--policy", show_default="preset", help="The policy's Stable-Baselines3 name.")
@@ -75,12 +76,16 @@ def command(
     crash, a full disk). Other settings are other learners, which may share the store. The number of workers changes
     nothing in what is recorded.
 
+    A store may lie at a URL: shards are written on this machine first and uploaded whole. While its server does not
+    answer, learning goes on and shards wait here; the same command uploads them. Credentials come from the environment.
+
     \b
     Examples:
       hist record --algo ppo --env darkroom --seeds 0-999
       hist record --algo dqn --env darkroom-hard --seeds 0-288 --out hard
       hist record --algo ppo --env darkroom --seeds 0-9 --steps 50000 --set learning_rate=1e-3 --set n_steps=64
       hist record --algo a2c --env darkroom --seeds 7 --set 'policy_kwargs={"net_arch": [128, 128]}'
+      hist record --algo ppo --env darkroom --seeds 0-99 --out s3://bucket/rooms
       hist record --algo ppo --env darkroom --seeds 0-99 --json > progress.jsonl
     """
     options["set"] = dict(parse_assignment(text) for text in assignments)
@@ -112,7 +117,7 @@ def _interrupted(options: dict[str, Any], interruption: KeyboardInterrupt) -> No
     """Say what is complete and leave with the exit code of the signal."""
     plan = plan_recording(**options)
     click.echo(
-        f"Interrupted: {plan.num_skipped:,} of {len(plan.seeds):,} learners are complete in {plan.path}. "
+        f"Interrupted: {plan.num_skipped:,} of {len(plan.seeds):,} learners are complete in {plan.place}. "
         "The same command records the rest.",
         err=True,
     )
@@ -132,7 +137,7 @@ class _JsonLines:
         self._print(
             "plan",
             {
-                "store": str(plan.path),
+                "store": str(plan.place),
                 "num_skipped": plan.num_skipped,
                 "num_retried": plan.num_retried,
                 "num_added": plan.num_added,
@@ -201,7 +206,7 @@ def _plan_text(plan: RecordPlan) -> str:
     spec = plan.template
     num_streams = f"{spec.num_streams} stream{'s' if spec.num_streams > 1 else ''}"
     lines = [
-        f"{plan.path}: {len(plan.seeds):,} {spec.algorithm} learners on {spec.family}, "
+        f"{plan.place}: {len(plan.seeds):,} {spec.algorithm} learners on {spec.family}, "
         f"{spec.num_steps:,} steps each over {num_streams}",
         f"  skips {plan.num_skipped:,} (complete), retries {plan.num_retried:,} (partial or failed), "
         f"adds {plan.num_added:,}; {plan.num_workers} worker{'s' if plan.num_workers > 1 else ''}",

@@ -18,6 +18,7 @@ from distill.config import TrainConfig
 from historystore.errors import InvalidValue
 
 from .output import progress_console
+from .places import STORE
 
 if TYPE_CHECKING:
     from distill import TrainProgress
@@ -41,7 +42,7 @@ def _shown(value: object) -> str:
 
 
 @click.command(epilog=_settings_page(), context_settings={"max_content_width": 120})
-@click.argument("stores", metavar="STORE...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("stores", metavar="STORE...", nargs=-1, required=True, type=STORE)
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The run's directory; made if absent.")
 @click.option(
     "--method",
@@ -57,7 +58,7 @@ def _shown(value: object) -> str:
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
 @click.option("--json", "is_json", is_flag=True, help="Progress and result as JSON lines on stdout.")
 def command(
-    stores: tuple[Path, ...],
+    stores: tuple[Path | str, ...],
     out: Path,
     assignments: tuple[str, ...],
     quiet: bool,

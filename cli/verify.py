@@ -9,21 +9,26 @@ import click
 
 from historystore.problems import Problem
 
-from .output import answers, bytes_bar, print_json
+from .output import answers, print_json
+from .places import STORE
+from .progress import shown
 
 
 @click.command()
-@click.argument("store", type=click.Path(path_type=Path))
+@click.argument("store", type=STORE)
 @click.option("--json", "is_json", is_flag=True, help="Print JSON and nothing else.")
-def command(store: Path, *, is_json: bool) -> None:
+def command(store: Path | str, *, is_json: bool) -> None:
     """Read every byte of a store, or of one shard, and list every problem with its place.
 
     Checks files against their names and digests, tables against steps, and each learner's digest against its data. Exit
     code 1 if there is a problem; a note, such as what a killed recorder left behind, is none. Nothing is written.
 
+    A remote store is copied into the cache's folder and checked there: every byte is the server's.
+
     \b
-    Example:
+    Examples:
       hist verify darkroom-ppo
+      hist verify s3://bucket/darkroom-ppo
     """
     problems = _found(store)
     num_problems = sum(not problem.is_note for problem in problems)
@@ -43,14 +48,12 @@ def command(store: Path, *, is_json: bool) -> None:
     sys.exit(1 if num_problems else 0)
 
 
-def _found(store: Path) -> list[Problem]:
+def _found(store: Path | str) -> list[Problem]:
     from historystore.verify import iter_checked
 
     problems: list[Problem] = []
-    with bytes_bar("checking") as moved:
-        for checked in iter_checked(store):
-            moved(checked.done, checked.total)
-            problems += checked.problems
+    for checked in shown(iter_checked(store), verb="checking"):
+        problems += checked.problems
     return problems
 
 

@@ -30,7 +30,7 @@ LINE_WIDTH = 24
 STATUS_STYLES = {"complete": "", "partial": "yellow", "failed": "red"}
 
 
-def view(document: BaseModel, path: Path) -> RenderableType:
+def view(document: BaseModel, path: Path | str) -> RenderableType:
     """Render any summary of what lies at a path."""
     if isinstance(document, StoreList):
         return stores_view(document)
@@ -87,7 +87,7 @@ def store_view(store: StoreSummary) -> RenderableType:
     )
 
 
-def task_view(path: Path, task: TaskSummary) -> RenderableType:
+def task_view(path: Path | str, task: TaskSummary) -> RenderableType:
     """Render a task and its learners."""
     title = _title(task_text(task.task) if task.task else "the only task", f"{task.family} · {path}")
     table = _table("learner", "algorithm", ">seed", "status", ">steps", ">return", "along training")
@@ -103,7 +103,7 @@ def task_view(path: Path, task: TaskSummary) -> RenderableType:
     )
 
 
-def learner_view(path: Path, learner: LearnerSummary) -> RenderableType:
+def learner_view(path: Path | str, learner: LearnerSummary) -> RenderableType:
     """Render one learner: its curve, updates and settings."""
     status = Text(learner.status, style=STATUS_STYLES[learner.status])
     if learner.error:
@@ -139,7 +139,7 @@ def learner_view(path: Path, learner: LearnerSummary) -> RenderableType:
     )
 
 
-def episode_view(path: Path, episode: EpisodeSummary) -> RenderableType:
+def episode_view(path: Path | str, episode: EpisodeSummary) -> RenderableType:
     """Render one episode's steps, drawn where its family knows how."""
     place = f"hist inspect {_quoted(path)} --learner {episode.learner[:ID_LENGTH]}"
     other = episode.episode + 1 if episode.episode + 1 < episode.num_episodes else 0

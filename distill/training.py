@@ -55,7 +55,7 @@ def train(
         InvalidValue: no learner is left to train on, the folder holds another run, spaces that cannot be distilled.
         SpaceMismatch: the stores differ in family or spaces.
     """
-    opened = [it if isinstance(it, Store) else historystore.store.open(Path(it)) for it in _as_list(stores)]
+    opened = [it if isinstance(it, Store) else historystore.store.open(it) for it in _as_list(stores)]
     config = config or TrainConfig()
     path, accelerator = Path(out), Accelerator()
     if config.batch_size % accelerator.num_processes:
@@ -237,7 +237,7 @@ def _document(stores: Sequence[Store], config: TrainConfig) -> RunDocument:
         same = (first.document.family, first.observation_space, first.action_space)
         if (other.document.family, other.observation_space, other.action_space) != same:
             raise SpaceMismatch(
-                f"{other.path}: has another family or other spaces than {first.path}. Train on one kind."
+                f"{other.place}: has another family or other spaces than {first.place}. Train on one kind."
             )
     name = first.document.family
     return RunDocument(

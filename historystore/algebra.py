@@ -22,12 +22,13 @@ from historystore.errors import InvalidValue, SpaceMismatch
 from historystore.files import create_file, link_file, make_folder, sweep
 from historystore.folder import CHECKPOINTS, DOCUMENT, SHARDS, check_free, read_document
 from historystore.learner_columns import Predicate, matching_ids
+from historystore.places import StorePath, place_of
 from historystore.rewrite import selected
 from historystore.shard_check import SHARED
-from historystore.shards import Profile, ShardFormat, ShardReader, read_tables, shard_format
+from historystore.shards import Profile, ShardFormat, ShardReader, format_name, read_tables, shard_format
 from historystore.shards.protocol import is_shard_name
 from historystore.splits import Split, split_tasks
-from historystore.store import Store, StorePath
+from historystore.store import Store
 from historystore.store import open as open_store
 from historystore.windows import tasks_of
 from historystore.writer import put_shard
@@ -188,10 +189,10 @@ def _document(sources: Sequence[_Source]) -> StoreDocument:
 def _made(out: Path, document: StoreDocument) -> Store:
     """Make a store, or open what an interrupted run left of it."""
     if not (out / DOCUMENT).exists():
-        check_free(out)
+        check_free(place_of(out))
         make_folder(out / SHARDS)
         create_file(out / DOCUMENT, canonical_json(document) + b"\n")
-    if read_document(out) != document:
+    if read_document(place_of(out)) != document:
         raise InvalidValue(
             f"{out}: holds another store, expected nothing or what an interrupted run of this command left. "
             "Choose another place."
@@ -215,7 +216,7 @@ def _put(shard: ShardReader, source: _Source, target: Store, *, profile: Profile
 
 def format_of(shard: ShardReader, *, profile: Profile | None) -> ShardFormat:
     """Return the format of a shard, to write another one like it."""
-    return shard_format(shard.path.suffix, profile=profile or "standard")
+    return shard_format(format_name(shard.path), profile=profile)
 
 
 def _put_checkpoints(names: Iterable[str | None], source: Path, target: Path) -> None:

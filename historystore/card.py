@@ -10,7 +10,6 @@ import numpy as np
 from historystore.curves import Curve
 from historystore.documents import canonical_json, sha256_hex
 from historystore.fields import STEP_FIELDS
-from historystore.files import replace_file
 from historystore.store import Store
 from historystore.summary import StoreSummary, store_summary
 
@@ -19,17 +18,16 @@ _FOOTER = "<!-- Derived from the store and rewritten with it: keep notes in anot
 _NUM_CURVE_ROWS = 10
 
 
-def write_card(store: Store) -> Path:
-    """Write a store's card, unless it is there, and return its path; an old card stays until the new one is whole.
+def write_card(store: Store) -> Path | str:
+    """Write a store's card, unless it is there, and return where; an old card stays until the new one is whole.
 
     Raises:
-        WriteFailed: the disk refused.
+        WriteFailed: the disk or server refused.
     """
-    path = Path(store.path) / CARD
     text = card(store_summary(store))
-    if not path.is_file() or path.read_bytes() != text:
-        replace_file(path, text)
-    return path
+    if not store.place.exists(CARD) or store.place.read(CARD) != text:
+        store.place.replace(CARD, text)
+    return store.place.at(CARD)
 
 
 def card(store: StoreSummary) -> bytes:

@@ -45,9 +45,10 @@ def catalog(shards: Iterable[ShardReader]) -> dict[str, Any]:
     Raises:
         DamagedData: a shard is damaged, or its tables contradict each other.
     """
-    readers = {shard.path.name: shard for shard in shards}
-    episodes, summaries = {}, []
-    for name, shard in readers.items():
+    readers, sizes, episodes, summaries = {}, {}, {}, []
+    for shard in shards:
+        name = shard.path.name
+        readers[name], sizes[name] = shard, shard.path.stat().st_size
         episodes[name] = shard.episodes
         summaries.append(summary(shard, episodes=episodes[name]))
         shard.close()  # a store may have more shards than a process may have files open
@@ -59,7 +60,7 @@ def catalog(shards: Iterable[ShardReader]) -> dict[str, Any]:
     owners = _owners(visible, learners, first_history)
     histories = _histories(learners, first_history)
     return {
-        SHARDS: {name: shard.path.stat().st_size for name, shard in readers.items()},
+        SHARDS: sizes,
         "visible_shards": names,
         **_layouts(visible),
         **_learners(learners),

@@ -16,9 +16,9 @@ from typing import Literal
 from pydantic import JsonValue
 
 from historystore.documents import FORMAT_VERSION, Document, canonical_json, parse_document, sha256_hex
-from historystore.errors import DamagedData, InvalidValue, StoreNotFound
-from historystore.files import make_folder, replace_file, sweep
+from historystore.errors import DamagedData, HistoryError, InvalidValue, StoreNotFound
 from historystore.folder import CHECKPOINTS
+from historystore.places import Place, StorePath, place_of
 
 DOCUMENT = "model.json"
 _NAME = re.compile(r"[0-9a-f]{64}")
@@ -46,26 +46,26 @@ class CheckpointDocument(Document):
     """SHA-256 of each other file, by name."""
 
 
-def write_checkpoint(store: Path, document: CheckpointDocument, files: Mapping[str, bytes]) -> str:
+def write_checkpoint(store: StorePath | Place, document: CheckpointDocument, files: Mapping[str, bytes]) -> str:
     """Put a checkpoint into a store, and return its name; one that is there already is left alone.
 
     Args:
-        store: the store's folder.
+        store: where the store is.
         document: it holds the digests of the files (`file_digests`).
         files: their bytes by name.
 
     Raises:
         WriteFailed: the disk refused.
     """
-    data = canonical_json(document)
-    folder = checkpoint_path(store, sha256_hex(data))
-    if not (folder / DOCUMENT).exists():
-        make_folder(folder)
-        sweep(folder)
-        for name, content in files.items():
-            replace_file(folder / name, content)
-        replace_file(folder / DOCUMENT, data)
-    return folder.name
+    place, data = place_of(store), canonical_json(document)
+    name = sha256_hex(data)
+    folder = f"{CHECKPOINTS}/{name}"
+    if not place.exists(f"{folder}/{DOCUMENT}"):
+        place.prepare(folder)
+        for file, content in files.items():
+            place.put(f"{folder}/{file}", content)
+        place.put(f"{folder}/{DOCUMENT}", data)
+    return name
 
 
 def file_digests(files: Mapping[str, bytes]) -> dict[str, str]:
@@ -73,7 +73,7 @@ def file_digests(files: Mapping[str, bytes]) -> dict[str, str]:
     return {name: sha256_hex(data) for name, data in files.items()}
 
 
-def read_checkpoint(store: Path, name: str) -> tuple[CheckpointDocument, dict[str, bytes]]:
+def read_checkpoint(store: StorePath | Place, name: str) -> tuple[CheckpointDocument, dict[str, bytes]]:
     """Return a checkpoint's document and the bytes of its other files, each checked against its digest.
 
     Raises:
@@ -81,25 +81,36 @@ def read_checkpoint(store: Path, name: str) -> tuple[CheckpointDocument, dict[st
         StoreNotFound: the store has no such checkpoint.
         DamagedData: a file is missing or does not hold what was written to it; the message names it.
     """
-    folder = checkpoint_path(store, name)
-    if not folder.is_dir():
-        raise StoreNotFound(f"{folder}: no such checkpoint. Look up the learner's own with hist inspect.")
-    document = parse_document(CheckpointDocument, _checked(folder / DOCUMENT, name), where=str(folder / DOCUMENT))
-    return document, {file: _checked(folder / file, digest) for file, digest in document.files.items()}
+    place, folder = place_of(store), _folder(name)
+    try:
+        place.names(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        text = f"{place.at(folder)}: no such checkpoint. Look up the learner's own with hist inspect."
+        raise StoreNotFound(text) from None
+    file = f"{folder}/{DOCUMENT}"
+    document = parse_document(CheckpointDocument, _checked(place, file, name), where=str(place.at(file)))
+    return document, {one: _checked(place, f"{folder}/{one}", digest) for one, digest in document.files.items()}
 
 
 def checkpoint_path(store: Path, name: str) -> Path:
-    """Return where a checkpoint lies in a store."""
+    """Return where a checkpoint lies in a store's folder."""
+    return store / _folder(name)
+
+
+def _folder(name: str) -> str:
     if _NAME.fullmatch(name) is None:
         raise InvalidValue(f"checkpoint: expected the 64 hexadecimal digits of a SHA-256, got {name!r}.")
-    return store / CHECKPOINTS / name
+    return f"{CHECKPOINTS}/{name}"
 
 
-def _checked(path: Path, digest: str) -> bytes:
+def _checked(place: Place, file: str, digest: str) -> bytes:
     try:
-        data = path.read_bytes()
+        data = place.read(file)
+    except HistoryError:
+        raise
     except OSError as error:
-        raise DamagedData(f"{path}: cannot be read, {error.strerror}. Restore the file from a copy.") from None
+        reason = error.strerror or "it is not there"
+        raise DamagedData(f"{place.at(file)}: cannot be read, {reason}. Restore the file from a copy.") from None
     if sha256_hex(data) != digest:
-        raise DamagedData(f"{path}: does not hold what was written to it. Restore the file from a copy.")
+        raise DamagedData(f"{place.at(file)}: does not hold what was written to it. Restore the file from a copy.")
     return data

@@ -22,9 +22,10 @@ from historystore.card import CARD, write_card
 from historystore.catalog import summary
 from historystore.files import remove_files, sweep
 from historystore.folder import SHARDS, shard_names
+from historystore.places import StorePath
 from historystore.rewrite import Layout, clipped, joined, layout, selected
 from historystore.shards import Profile, ShardReader, ShardTables, open_shard, read_tables
-from historystore.store import Store, StorePath
+from historystore.store import Store
 from historystore.store import open as open_store
 from historystore.visible import ShardSummary, VisibleLearner, visible_learners, visible_shards
 from historystore.writer import SEAL_BYTES, put_shard
@@ -94,7 +95,7 @@ def _derive(store: Store) -> None:
 
 def _remove_replaced(store: Store) -> None:
     """Remove the shards that an interrupted run replaced; one that itself replaces others goes behind them."""
-    names = set(shard_names(store.path))
+    names = set(shard_names(store.place))
     replaces = {name: set(_replaces(store.path / SHARDS / name)) & names for name in names}
     left = set().union(*replaces.values())
     while left:
@@ -113,7 +114,7 @@ def _replaces(shard: Path) -> tuple[str, ...]:
 
 def _planned(store: Store) -> list[_Shard]:
     """Say of each visible shard what stays of it."""
-    readers = {name: open_shard(store.path / SHARDS / name) for name in shard_names(store.path)}
+    readers = {name: open_shard(store.path / SHARDS / name) for name in shard_names(store.place)}
     summaries = visible_shards(_summary(reader) for reader in readers.values())
     learners = {each.row.learner: each for each in visible_learners(summaries)}
     return [_shard(readers[each.name], each, learners) for each in summaries]

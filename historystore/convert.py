@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from historystore.documents import canonical_json
 from historystore.errors import NotAStore
 from historystore.files import create_file, make_folder, sweep
 from historystore.folder import DOCUMENT, SHARDS, check_free
+from historystore.places import Place, StorePath, place_of
 from historystore.shards import FormatName, Profile, ShardReader, read_tables, shard_format
 from historystore.store import Store
 from historystore.store import open as open_store
@@ -33,10 +33,20 @@ class Converted(BaseModel):
     num_bytes: int
     """Bytes of the shards written so far."""
 
+    @property
+    def done(self) -> int:
+        """Bytes read so far."""
+        return self.num_bytes_read
+
+    @property
+    def total(self) -> int:
+        """Bytes to read."""
+        return self.total_bytes
+
 
 def convert(
-    source: str | os.PathLike[str],
-    out: str | os.PathLike[str],
+    source: StorePath | Place,
+    out: StorePath,
     *,
     format: FormatName,  # noqa: A002 - as on the command line
     profile: Profile | None = None,
@@ -47,15 +57,15 @@ def convert(
     whole, so memory holds one at a time; what does not fit its checksums is never carried over.
 
     Raises:
-        InvalidValue: there is no such format, or it has no such profile.
+        InvalidValue: there is no such format, or it has no such profile; or `out` is remote.
         NotAStore: something is at `out`.
         DamagedData: a shard of the source is damaged.
         WriteFailed: the disk refused.
     """
-    way, store, path = shard_format(format, profile=profile), open_store(source), Path(out)
+    way, store, path = shard_format(format, profile=profile), open_store(source), place_of(out).path
     if (path / DOCUMENT).exists():
         raise NotAStore(f"{path}: there is a store already. Choose a new or empty folder.")
-    check_free(path)
+    check_free(place_of(path))
     make_folder(path / SHARDS)
     sweep(path / SHARDS)
     target = Store(path, document=store.document, shard_names=(), mode="a")
@@ -70,7 +80,7 @@ def convert(
         header = tables.header.model_copy(update={"replaces": ()})
         written.append(put_shard(target, tables.with_header(header), shard_format=way))
         num_bytes += (path / SHARDS / written[-1]).stat().st_size
-    _copy_checkpoints(store.path, readers, path)
+    _copy_checkpoints(store.place, readers, path)
     _drop_others(path / SHARDS, written)
     create_file(path / DOCUMENT, canonical_json(store.document) + b"\n")
     write_card(open_store(path))
@@ -87,7 +97,7 @@ def _state(written: Sequence[str], sizes: Sequence[int], number: int, num_bytes:
     )
 
 
-def _copy_checkpoints(source: Path, readers: Sequence[ShardReader], out: Path) -> None:
+def _copy_checkpoints(source: Place, readers: Sequence[ShardReader], out: Path) -> None:
     names = {row.checkpoint for reader in readers for row in reader.learners if row.checkpoint}
     for name in sorted(names):
         write_checkpoint(out, *read_checkpoint(source, name))

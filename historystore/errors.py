@@ -11,7 +11,8 @@ Each concrete error is also the builtin it refines, so that code which knows not
     ├── DamagedData    (ValueError)         a file of a store does not hold what was written to it
     ├── SpaceMismatch  (ValueError)         the store has another family, or other spaces
     ├── MissingField   (KeyError)           a history lacks a field that was asked for
-    ├── WriteFailed    (OSError)            the disk refused: full, read-only, or not ours
+    ├── WriteFailed    (OSError)            the disk or server refused: full, read-only, or not ours
+    ├── Unreachable    (ConnectionError)    the server of a remote store does not answer, or refuses to read
     └── MissingExtra   (ImportError)        an optional package is not installed
 
 A message reads ``where: what is wrong, expected, got. What to do.``
@@ -55,7 +56,11 @@ class MissingField(HistoryError, KeyError):
 
 
 class WriteFailed(HistoryError, OSError):
-    """The disk refused a write; whatever was acknowledged before is untouched."""
+    """The disk or server refused a write; whatever was acknowledged before is untouched."""
+
+
+class Unreachable(HistoryError, ConnectionError):
+    """The server of a remote store does not answer, or refuses to be read."""
 
 
 class MissingExtra(HistoryError, ImportError):

@@ -70,7 +70,7 @@ def updates_table(store: Store, *, learner: str | None = None) -> pa.Table:
     """Return one row an update, by learner and update; a value that a learner did not log is null."""
     known = store.status_of()
     if learner is not None and learner not in known:
-        raise InvalidValue(f"{store.path}: has no learner {learner!r}. Give the whole id of one of its {len(known)}.")
+        raise InvalidValue(f"{store.place}: has no learner {learner!r}. Give the whole id of one of its {len(known)}.")
     chosen = [each for each in store.learners if learner in (None, each.id)]
     tables = []
     for each in chosen:

@@ -7,12 +7,13 @@ import errno
 import os
 import re
 import secrets
+import shutil
 import socket
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from historystore.errors import WriteFailed
+from historystore.errors import HistoryError, WriteFailed
 
 _TEMPORARY = re.compile(r"\.(?P<host>.+)-(?P<pid>\d+)-[0-9a-f]{16}\.tmp")
 _ADVICE = {
@@ -71,7 +72,7 @@ def link_file(source: Path, path: Path) -> bool:
             raise _write_failed(path, error) from error
         replace_file(path, source.read_bytes())
         return True
-    with _write_errors(path):
+    with write_errors(path):
         _sync_folder(path.parent)
     return True
 
@@ -82,7 +83,7 @@ def remove_files(folder: Path, names: Iterable[str]) -> None:
     Raises:
         WriteFailed: the disk refused.
     """
-    with _write_errors(folder):
+    with write_errors(folder):
         for name in names:
             (folder / name).unlink(missing_ok=True)
         _sync_folder(folder)
@@ -111,13 +112,37 @@ def check_folder(folder: Path) -> None:
         pass
 
 
+def temporary_name() -> str:
+    """Return a new name for what this process has begun to write; `sweep` deletes it when the process is no more."""
+    return f".{_host()}-{os.getpid()}-{secrets.token_hex(8)}.tmp"
+
+
+@contextlib.contextmanager
+def temporary_beside(path: Path) -> Iterator[Path]:
+    """Give a free temporary path beside a path; its file is gone afterwards, unless it was renamed.
+
+    Raises:
+        WriteFailed: the disk refused.
+    """
+    name = temporary_name()
+    temporary = path.parent / name
+    _ours.add(name)
+    try:
+        with write_errors(path):
+            yield temporary
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        _ours.discard(name)
+
+
 def is_temporary(name: str) -> bool:
     """Whether a file's name is that of a file still being written."""
     return _TEMPORARY.fullmatch(name) is not None
 
 
 def sweep(folder: Path) -> int:
-    """Delete the temporary files of processes of this host that are no more; return how many.
+    """Delete the temporary files and folders of processes of this host that are no more; return how many.
 
     A file of another host, or of a living process, stays.
     """
@@ -125,7 +150,10 @@ def sweep(folder: Path) -> int:
     num_deleted = 0
     for path in stale:
         with contextlib.suppress(OSError):
-            path.unlink()
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
             num_deleted += 1
     return num_deleted
 
@@ -146,20 +174,12 @@ def _link(temporary: Path, path: Path, data: bytes) -> None:
 @contextlib.contextmanager
 def _temporary(path: Path, data: bytes) -> Iterator[Path]:
     """Give a synced temporary file beside a path; it is gone afterwards, unless it was renamed."""
-    name = f".{_host()}-{os.getpid()}-{secrets.token_hex(8)}.tmp"
-    temporary = path.parent / name
-    _ours.add(name)
-    try:
-        with write_errors(path):
-            with temporary.open("xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            yield temporary
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        _ours.discard(name)
+    with temporary_beside(path) as temporary:
+        with temporary.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        yield temporary
 
 
 @contextlib.contextmanager
@@ -167,6 +187,8 @@ def write_errors(path: Path) -> Iterator[None]:
     """Turn the disk's refusal into WriteFailed, which names the path and says what to do."""
     try:
         yield
+    except HistoryError:
+        raise
     except OSError as error:
         raise _write_failed(path, error) from error
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,6 +75,11 @@ class Index:
 
     def save(self, path: Path) -> None:
         """Write the index where that is possible; a disk that refuses only makes the next opening slower."""
+        with contextlib.suppress(WriteFailed):
+            replace_file(path, self.encode())
+
+    def encode(self) -> bytes:
+        """Return the bytes of the index's file."""
         import pyarrow as pa
 
         rows = list(self._encoded.items())
@@ -90,9 +95,8 @@ class Index:
         sink = pa.BufferOutputStream()
         with pa.ipc.new_file(sink, table.schema) as file:
             file.write_table(table)
-        data = sink.getvalue().to_pybytes()
-        with contextlib.suppress(WriteFailed):
-            replace_file(path, data.replace(_PLACEHOLDER, hashlib.sha256(data).hexdigest().encode()))
+        data: bytes = sink.getvalue().to_pybytes()
+        return data.replace(_PLACEHOLDER, hashlib.sha256(data).hexdigest().encode())
 
     def equals(self, other: Index) -> bool:
         """Whether two indices say the same, however they are stored."""
@@ -109,18 +113,25 @@ class Index:
         return self._decoded[name]
 
 
-def load_index(path: Path, *, shards: Mapping[str, int]) -> Index | None:
-    """Return the index of shards (name -> bytes) from its file; None if it is missing, stale or damaged in any way."""
-    index = read_index(path)
-    return index if index is not None and index.json(SHARDS) == shards else None
+def load_index(copies: Iterable[bytes], *, shards: Mapping[str, int]) -> Index | None:
+    """Return the index of shards (name -> bytes) from the first copy that is neither stale nor damaged in any way."""
+    indices = (parse_index(data) for data in copies)
+    return next((index for index in indices if index is not None and index.json(SHARDS) == shards), None)
 
 
 def read_index(path: Path) -> Index | None:
     """Return the index in a file, of whatever shards it is; None if it is missing or damaged in any way."""
+    try:
+        return parse_index(path.read_bytes())
+    except OSError:
+        return None
+
+
+def parse_index(data: bytes) -> Index | None:
+    """Return the index in a file's bytes, of whatever shards it is; None if they are damaged in any way."""
     import pyarrow as pa
 
     try:
-        data = path.read_bytes()
         with pa.ipc.open_file(pa.py_buffer(data)) as file:
             metadata = file.schema.metadata or {}
             digest = metadata[_DIGEST_KEY]

@@ -145,14 +145,14 @@ def task_summary(store: Store, task: dict[str, JsonValue] | int) -> TaskSummary:
     tasks = _tasks(store)
     if isinstance(task, int):
         if task >= len(tasks):
-            raise InvalidValue(f"{store.path}: no task {task}, expected 0 to {len(tasks) - 1}. Choose one of those.")
+            raise InvalidValue(f"{store.place}: no task {task}, expected 0 to {len(tasks) - 1}. Choose one of those.")
         task = tasks[task]
     wanted = canonical_json(task)
     is_member = np.array([canonical_json(learner.spec.task) == wanted for learner in store.learners], dtype=bool)
     if not is_member.any():
         known = shlex.quote(task_text(store.learners[0].spec.task)) if store.learners else None
         example = f" One that it has: --task {known}." if known else ""
-        raise InvalidValue(f"{store.path}: no learner has the task {task_text(task)}.{example}")
+        raise InvalidValue(f"{store.place}: no learner has the task {task_text(task)}.{example}")
     final, steps = finite_or_none(learner_final_returns(store)), training_steps(store)
     members = [(index, store.learners[index]) for index in np.flatnonzero(is_member).tolist()]
     origin = members[0][1].row.provenance

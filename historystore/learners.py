@@ -35,7 +35,7 @@ class Learner:
         catalog = self.store.index
         first, last = catalog.array("learner_row_start")[self.index : self.index + 2].tolist()
         data = catalog.array("learner_row")[first:last].tobytes()
-        where = f"{self.store.path}: learner {self.id[:12]}"
+        where = f"{self.store.place}: learner {self.id[:12]}"
         return validated(LearnerRow, parse_json(data, where=where), where=where, is_lenient=True)
 
     @property

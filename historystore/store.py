@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import uuid
 from collections import OrderedDict
 from collections.abc import Sequence
 from functools import cached_property
@@ -28,7 +26,6 @@ from historystore.documents import (
 )
 from historystore.ends import EndTable
 from historystore.errors import (
-    DamagedData,
     InvalidValue,
     MissingField,
     NewerFormat,
@@ -36,21 +33,20 @@ from historystore.errors import (
     StoreNotFound,
 )
 from historystore.fields import Field, space_fields
-from historystore.files import create_file, make_folder
-from historystore.folder import DOCUMENT, INDEX, SHARDS, check_free, read_document, shard_names
+from historystore.folder import DOCUMENT, INDEX, SHARDS, check_free, list_stores, read_document, shard_names, space_of
 from historystore.histories import History
 from historystore.index import Index, load_index
 from historystore.learners import Learner
-from historystore.shards import ShardReader, open_shard, suffixes
+from historystore.places import Place, StorePath, place_of
+from historystore.shards import ShardReader, suffixes
 from historystore.shards.protocol import Columns
-from historystore.spaces import space_from_json, space_to_json
+from historystore.spaces import space_to_json
 from historystore.tables import EpisodeTable, HistoryTable
 
 MAX_OPEN_SHARDS = 256
 MAX_TABLES = 16
 
 Mode = Literal["r", "a"]
-StorePath = str | os.PathLike[str]
 
 __all__ = [
     "EpisodeTable",
@@ -72,13 +68,19 @@ class Store:
     """
 
     def __init__(
-        self, path: Path, *, document: StoreDocument, shard_names: Sequence[str], mode: Mode, index: Index | None = None
+        self,
+        place: StorePath | Place,
+        *,
+        document: StoreDocument,
+        shard_names: Sequence[str],
+        mode: Mode,
+        index: Index | None = None,
     ) -> None:
-        self.path = path
+        self.place = place_of(place)
         self.document = document
         self.mode: Mode = mode
-        self.observation_space = _space(path, document.observation_space)
-        self.action_space = _space(path, document.action_space)
+        self.observation_space = space_of(self.place, document.observation_space)
+        self.action_space = space_of(self.place, document.action_space)
         self._all_shards = tuple(shard_names)
         self._index = index
         self._readers: OrderedDict[str, ShardReader] = OrderedDict()
@@ -86,11 +88,11 @@ class Store:
         self._updates: OrderedDict[int, Columns] = OrderedDict()
 
     def __repr__(self) -> str:
-        return f"Store({str(self.path)!r}, {self.document.family}, {len(self._all_shards)} shards)"
+        return f"Store({str(self.place)!r}, {self.document.family}, {len(self._all_shards)} shards)"
 
     def __getstate__(self) -> dict[str, Any]:
         return {
-            "path": self.path,
+            "place": self.place,
             "document": self.document,
             "shard_names": self._all_shards,
             "mode": self.mode,
@@ -101,21 +103,30 @@ class Store:
         self.__init__(**state)  # type: ignore[misc]
 
     @property
+    def path(self) -> Path:
+        """The store's folder, or its file if it is a single shard.
+
+        Raises:
+            InvalidValue: the store is remote; see `place`.
+        """
+        return self.place.path
+
+    @property
     def index(self) -> Index:
         """The catalog of what is visible; loaded, or worked out from the shards and saved, when first needed."""
         if self._index is None:
-            place = self.path / INDEX
-            self._index = None if self.is_shard else load_index(place, shards=self._sizes())
+            copies = () if self.is_shard else self.place.derived(INDEX)
+            self._index = load_index(copies, shards=self._sizes())
         if self._index is None:
             self._index = Index.of(catalog([self._reader(name) for name in self._all_shards]))
-            if not self.is_shard and shard_names(self.path) == self._all_shards:
-                self._index.save(self.path / INDEX)
+            if not self.is_shard and shard_names(self.place) == self._all_shards:
+                self.place.keep_derived(INDEX, self._index.encode(), is_writing=self.mode == "a")
         return self._index
 
-    @property
+    @cached_property
     def is_shard(self) -> bool:
         """Whether this is a single shard, opened by itself."""
-        return self.path.suffix in suffixes() and not self.path.is_dir()
+        return str(self.place).endswith(suffixes()) and self.place.kind() != "folder"
 
     @property
     def shard_names(self) -> tuple[str, ...]:
@@ -191,7 +202,7 @@ class Store:
         found = [known for known in self.learners if known.id.startswith(learner)]
         if len(found) != 1:
             count = "several learners" if found else "no learner"
-            raise InvalidValue(f"{self.path}: {count} with an id beginning {learner!r}. Give a whole id.")
+            raise InvalidValue(f"{self.place}: {count} with an id beginning {learner!r}. Give a whole id.")
         return found[0]
 
     def field(self, name: str) -> Field:
@@ -204,7 +215,7 @@ class Store:
             if field.name == name:
                 return field
         known = ", ".join(field.name for field in self.fields)
-        raise MissingField(f"{self.path}: has no field {name!r}, expected one of {known}. Choose one of those.")
+        raise MissingField(f"{self.place}: has no field {name!r}, expected one of {known}. Choose one of those.")
 
     def shard(self, index: int) -> ShardReader:
         """Return a visible shard by its position in `shard_names`."""
@@ -253,7 +264,7 @@ class Store:
 
     def refresh(self) -> None:
         """See the shards that were added since; positions of learners, histories and shards may change."""
-        names = (self.path.name,) if self.is_shard else shard_names(self.path)
+        names = self._all_shards if self.is_shard else shard_names(self.place)
         if names == self._all_shards:
             return
         self._all_shards = names
@@ -270,7 +281,7 @@ class Store:
             InvalidValue: it was opened for reading.
         """
         if self.mode != "a":
-            raise InvalidValue(f"{self.path}: is open for reading. Open it with mode='a', or use create().")
+            raise InvalidValue(f"{self.place}: is open for reading. Open it with mode='a', or use create().")
 
     def close(self) -> None:
         """Close the shards' files; reading opens them again."""
@@ -289,23 +300,26 @@ class Store:
         if name in self._readers:
             self._readers.move_to_end(name)
             return self._readers[name]
-        self._readers[name] = open_shard(self._shard_path(name))
+        self._readers[name] = self.place.shard("" if self.is_shard else f"{SHARDS}/{name}")
         if len(self._readers) > MAX_OPEN_SHARDS:
             self._readers.popitem(last=False)[1].close()
         return self._readers[name]
 
     def _sizes(self) -> dict[str, int]:
-        return {name: self._shard_path(name).stat().st_size for name in self._all_shards}
+        if self.is_shard:
+            return {name: self._reader(name).path.stat().st_size for name in self._all_shards}
+        sizes = self.place.sizes(SHARDS)
+        return {name: sizes.get(name, 0) for name in self._all_shards}
 
-    def _shard_path(self, name: str) -> Path:
-        return self.path if self.is_shard else self.path / SHARDS / name
 
-
-def open(path: StorePath, *, mode: Mode = "r") -> Store:
+def open(path: StorePath | Place, *, mode: Mode = "r") -> Store:
     """Open a store's folder, or one of its shards by itself.
 
+    Shards of a remote store are fetched when they are first read and kept on this machine, where
+    `historystore.remote.folders` says. Opened for reading, a remote store is never written to.
+
     Args:
-        path: the folder, or the file of a shard.
+        path: the folder, or the file of a shard; or the URL of either, such as ``s3://bucket/store``.
         mode: ``"r"`` to read, ``"a"`` to add to it as well.
 
     Raises:
@@ -313,21 +327,24 @@ def open(path: StorePath, *, mode: Mode = "r") -> Store:
         NotAStore: something else is there.
         NewerFormat: this version cannot read it, or with ``mode="a"`` cannot write to it.
         DamagedData: its ``store.json`` or a shard is damaged.
+        Unreachable: the server of a remote store does not answer.
     """
-    path = Path(path)
-    if not path.exists():
+    place = place_of(path)
+    kind = place.kind()
+    if kind is None:
         raise StoreNotFound(
-            f"{path}: there is no store here. Check the path; hist inspect lists the stores of a folder."
+            f"{place}: there is no store here. Check the path; hist inspect lists the stores of a folder."
         )
-    if path.is_dir():
-        return _open_folder(path, mode=mode)
+    if kind == "folder":
+        return _open_folder(place, mode=mode)
     if mode != "r":
-        raise InvalidValue(f"{path}: a single shard is never written to. Open its store, or open it for reading.")
-    return Store(path, document=open_shard(path).header.store, shard_names=(path.name,), mode=mode)
+        raise InvalidValue(f"{place}: a single shard is never written to. Open its store, or open it for reading.")
+    shard = place.shard("")
+    return Store(place, document=shard.header.store, shard_names=(shard.path.name,), mode=mode)
 
 
 def create(
-    path: StorePath, *, family: str, observation_space: spaces.Space[Any], action_space: spaces.Space[Any]
+    path: StorePath | Place, *, family: str, observation_space: spaces.Space[Any], action_space: spaces.Space[Any]
 ) -> Store:
     """Create a store, or open it for adding to it if it is there already; any number of processes may do so at once.
 
@@ -335,9 +352,10 @@ def create(
         InvalidValue: a space cannot be stored.
         SpaceMismatch: a store of another family or other spaces is there.
         NotAStore: something else is there.
-        WriteFailed: the disk refused.
+        WriteFailed: the disk or server refused.
+        Unreachable: the server of a remote store does not answer.
     """
-    path = Path(path)
+    place = place_of(path)
     for prefix, space in (("observation", observation_space), ("action", action_space)):
         space_fields(prefix, space)
     payload = {
@@ -345,41 +363,29 @@ def create(
         "format_version": FORMAT_VERSION,
         "reader_features": [],
         "writer_features": [],
-        "id": str(uuid.uuid4()),
         "family": family,
         "observation_space": space_to_json(observation_space),
         "action_space": space_to_json(action_space),
     }
-    if not (path / DOCUMENT).exists():
-        check_free(path)
-        make_folder(path / SHARDS)
-        create_file(path / DOCUMENT, canonical_json(signed(payload)) + b"\n")
-    store = _open_folder(path, mode="a")
+    if not place.exists(DOCUMENT):
+        check_free(place)
+        place.prepare(SHARDS)
+        payload["id"] = place.new_id(canonical_json(payload).decode())
+        place.create(DOCUMENT, canonical_json(signed(payload)) + b"\n")
+    store = _open_folder(place, mode="a")
     _check_same(store, payload)
     return store
 
 
-def list_stores(folder: StorePath) -> list[Path]:
-    """Return the stores right inside a folder, by name.
-
-    Raises:
-        StoreNotFound: there is no such folder.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise StoreNotFound(f"{folder}: there is no such folder. Check the path.")
-    return sorted(path.parent for path in folder.glob(f"*/{DOCUMENT}"))
-
-
-def _open_folder(path: Path, *, mode: Mode) -> Store:
-    document = read_document(path)
+def _open_folder(place: Place, *, mode: Mode) -> Store:
+    document = read_document(place)
     unknown = sorted(set(document.writer_features) - WRITER_FEATURES)
     if unknown and mode == "a":
         raise NewerFormat(
-            f"{path}: can only be read, writing needs the features {', '.join(unknown)}, which this version lacks. "
+            f"{place}: can only be read, writing needs the features {', '.join(unknown)}, which this version lacks. "
             "Install a newer one: pip install --upgrade historystore"
         )
-    return Store(path, document=document, shard_names=shard_names(path), mode=mode)
+    return Store(place, document=document, shard_names=shard_names(place), mode=mode)
 
 
 def _check_same(store: Store, payload: dict[str, Any]) -> None:
@@ -387,13 +393,6 @@ def _check_same(store: Store, payload: dict[str, Any]) -> None:
         ours, theirs = payload[key], getattr(store.document, key)
         if ours != theirs:
             raise SpaceMismatch(
-                f"{store.path}: holds other {what}, expected {canonical_json(theirs).decode()}, "
+                f"{store.place}: holds other {what}, expected {canonical_json(theirs).decode()}, "
                 f"got {canonical_json(ours).decode()}. Choose another place for this store."
             )
-
-
-def _space(path: Path, doc: dict[str, Any]) -> spaces.Space[Any]:
-    try:
-        return space_from_json(doc)
-    except InvalidValue as error:
-        raise DamagedData(f"{path}: {error}") from None

@@ -14,6 +14,7 @@ from historystore.curves import Curve, is_within, learning_curve
 from historystore.documents import LearnerRow, canonical_json
 from historystore.errors import HistoryError
 from historystore.fields import Field
+from historystore.places import Place, StorePath
 from historystore.returns import PROGRESS_EPISODES, learner_final_returns
 from historystore.store import Store, list_stores
 from historystore.store import open as open_store
@@ -108,7 +109,7 @@ class StoreList(Summary):
     stores: tuple[StoreLine, ...]
 
 
-def store_list(folder: str | Path) -> StoreList:
+def store_list(folder: StorePath | Place) -> StoreList:
     """List the stores in a folder, a damaged one with its problem instead of its counts."""
     return StoreList(folder=str(folder), stores=tuple(_store_line(path) for path in list_stores(folder)))
 
@@ -120,7 +121,7 @@ def store_summary(store: Store) -> StoreSummary:
     """
     rows = [learner.row for learner in store.learners]
     return StoreSummary(
-        path=str(store.path),
+        path=str(store.place),
         id=store.document.id,
         format_version=store.document.format_version,
         digest=store.digest,
@@ -215,7 +216,7 @@ def _or_nan(value: float | None) -> float:
     return np.nan if value is None else value
 
 
-def _store_line(path: Path) -> StoreLine:
+def _store_line(path: Path | str) -> StoreLine:
     try:
         store = open_store(path)
         return StoreLine(

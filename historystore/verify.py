@@ -23,7 +23,10 @@ from historystore.files import is_temporary
 from historystore.folder import CHECKPOINTS, DOCUMENT, INDEX, SHARDS
 from historystore.index import SHARDS as INDEXED_SHARDS
 from historystore.index import Index, read_index
+from historystore.places import Place, StorePath, place_of
 from historystore.problems import Problem, guarded
+from historystore.remote import RemotePlace
+from historystore.remote.mirror import mirror
 from historystore.replay import learner_digest
 from historystore.shard_check import contradictions, damage, notes, sha256_of
 from historystore.shards import ShardReader, open_shard, suffixes
@@ -49,7 +52,7 @@ class Checked(BaseModel):
     problems: tuple[Problem, ...] = ()
 
 
-def verify(path: str | Path) -> Iterator[Problem]:
+def verify(path: StorePath | Place) -> Iterator[Problem]:
     """Yield every problem of a store, or of one shard, with its place.
 
     Reads every byte. Notes (`is_note`) break no promise: files that do not belong, what a killed recorder left behind.
@@ -62,9 +65,16 @@ def verify(path: str | Path) -> Iterator[Problem]:
         yield from checked.problems
 
 
-def iter_checked(path: str | Path) -> Iterator[Checked]:
-    """Check a store as `verify` does, and yield progress as well."""
-    path = Path(path)
+def iter_checked(path: StorePath | Place) -> Iterator[Checked]:
+    """Check a store as `verify` does, and yield progress as well.
+
+    A remote store is copied first, into a folder for as long as this takes: what is checked is what the server has.
+    """
+    place = place_of(path)
+    if isinstance(place, RemotePlace):
+        yield from _iter_remote(place)
+        return
+    path = place.path
     if not path.exists():
         raise StoreNotFound(f"{path}: there is nothing. Check the path; hist inspect lists the stores of a folder.")
     if path.is_file():
@@ -84,6 +94,17 @@ def iter_checked(path: str | Path) -> Iterator[Checked]:
     problems = [*_checkpoint_problems(path, named), *_index_problems(path, shards, readers)]
     problems += _continued_problems(path, document, readers)
     yield Checked(what=INDEX, done=total, total=total, problems=tuple(problems))
+
+
+def _iter_remote(place: RemotePlace) -> Iterator[Checked]:
+    """Copy a remote store and check the copy."""
+    with mirror(place) as copy:
+        total, done = 3 * copy.num_bytes, 0
+        for name, num_bytes in copy.iter_copied():
+            done += num_bytes
+            yield Checked(what=f"fetching {name}", done=done, total=total)
+        for checked in iter_checked(copy.path):
+            yield checked.model_copy(update={"done": min(done + checked.done, total), "total": total})
 
 
 def _iter_shards(

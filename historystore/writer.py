@@ -12,7 +12,6 @@ from types import TracebackType
 from historystore.documents import Continuation, LearnerSpec, Provenance, sha256_hex
 from historystore.errors import InvalidValue
 from historystore.fields import space_fields
-from historystore.files import make_folder, replace_file, sweep
 from historystore.folder import SHARDS
 from historystore.learner_writer import LearnerWriter, OriginalAttempt
 from historystore.parts import grouped, shard_tables
@@ -77,7 +76,6 @@ class StoreWriter:
         store.check_writable()
         self.store = store
         self.seal_bytes, self.seal_s = seal_bytes, seal_s
-        self._folder = store.path / SHARDS
         self._format = shard_format(format, profile=profile)
         self._fields = {
             field.name: field
@@ -86,8 +84,7 @@ class StoreWriter:
         }
         self._learners: list[LearnerWriter] = []
         self._waiting_since: float | None = None
-        make_folder(self._folder)
-        sweep(self._folder)
+        store.place.prepare(SHARDS)
 
     def __enter__(self) -> StoreWriter:
         return self
@@ -121,7 +118,7 @@ class StoreWriter:
         """
         if spec.family != self.store.document.family:
             raise InvalidValue(
-                f"{self.store.path}: holds the family {self.store.document.family}, got a learner of {spec.family}. "
+                f"{self.store.place}: holds the family {self.store.document.family}, got a learner of {spec.family}. "
                 "Use a store of its own for each family."
             )
         learner = LearnerWriter(
@@ -157,9 +154,15 @@ class StoreWriter:
         return tuple(names)
 
     def close(self) -> None:
-        """Seal; an attempt that was not finished stays partial."""
+        """Seal; an attempt that was not finished stays partial.
+
+        Raises:
+            WriteFailed: the disk refused, or a remote store's server does not take what was sealed. That waits on this
+                machine then, and the next writer uploads it.
+        """
         self.seal()
         self._learners = []
+        self.store.place.settle()
 
     def _past(self, learner: str, continues: Continuation) -> Replay:
         self.store.refresh()
@@ -168,13 +171,13 @@ class StoreWriter:
         attempt = None if known is None else known.row.attempt
         if known is None or attempt != continues.attempt:
             raise InvalidValue(
-                f"{self.store.path}: does not show attempt {continues.attempt} at learner {learner[:12]}, "
+                f"{self.store.place}: does not show attempt {continues.attempt} at learner {learner[:12]}, "
                 f"but {attempt}. Continue the one it shows."
             )
         past = replay(known, stop=continues.step)
         if set(past.num_steps) != {continues.step}:
             raise InvalidValue(
-                f"{self.store.path}: attempt {attempt} at learner {learner[:12]} has {min(past.num_steps)} steps a "
+                f"{self.store.place}: attempt {attempt} at learner {learner[:12]} has {min(past.num_steps)} steps a "
                 f"stream, expected at least {continues.step}. Continue it from a step that is sealed."
             )
         return past
@@ -196,5 +199,5 @@ def put_shard(store: Store, tables: ShardTables, *, shard_format: ShardFormat) -
     """
     data = shard_format.encode(tables)
     name = f"{sha256_hex(data)}{shard_format.suffix}"
-    replace_file(store.path / SHARDS / name, data)
+    store.place.put(f"{SHARDS}/{name}", data)
     return name

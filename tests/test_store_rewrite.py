@@ -26,7 +26,7 @@ def store_of(path: Path, parts: list[ShardTables]) -> hs.Store:
     """Put shards into a new store, and open it."""
     create(path)
     for tables in parts:
-        data = shard_format(".h5").encode(tables)
+        data = shard_format("hdf5").encode(tables)
         (path / "shards" / f"{sha256_hex(data)}.h5").write_bytes(data)
     return hs.open(path)
 

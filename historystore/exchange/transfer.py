@@ -17,7 +17,8 @@ from historystore.exchange.staging import staged
 from historystore.learner_writer import LearnerWriter
 from historystore.learners import Learner
 from historystore.parts import Update
-from historystore.store import StorePath, create
+from historystore.places import StorePath
+from historystore.store import create
 from historystore.store import open as open_store
 from historystore.writer import StoreWriter
 

@@ -53,7 +53,7 @@ def record(
         algo: the learning algorithm, such as "ppo".
         env: the task family, such as "darkroom"; a learner's seed decides its task.
         seeds: such as "0-99,205" (inclusive), an integer, or integers.
-        out: the store's directory, made when it is not there; `<env>-<algo>` by default.
+        out: the store's directory or URL, made when it is not there; `<env>-<algo>` by default.
         steps: environment steps of a learner over all its streams, rounded up to whole rollouts.
         streams: parallel environments of a learner.
         policy: the policy class by its Stable-Baselines3 name.
@@ -72,7 +72,9 @@ def record(
         InvalidValue: an unknown name, a bad seed range, or a value that the algorithm does not take.
         NotAStore: something else is at `out`.
         SpaceMismatch: the store at `out` is of another family or has other spaces.
-        WriteFailed: the store cannot be written, or not any more.
+        WriteFailed: the store cannot be written, or not any more. What was sealed is not lost: where a remote store's
+            server stopped to answer, it waits on this machine, and the same call uploads it.
+        Unreachable: the server of a remote store does not answer.
     """
     plan = plan_recording(
         algo,

@@ -14,6 +14,7 @@ from historystore.documents import LearnerSpec
 from historystore.errors import InvalidValue, SpaceMismatch
 from historystore.fields import check_names
 from historystore.folder import DOCUMENT, check_free
+from historystore.places import Place, place_of
 from historystore.recording.hyperparameters import resolve_hyperparameters
 from historystore.recording.presets import preset
 from historystore.recording.signature import signature
@@ -34,7 +35,7 @@ DEFAULT_SEAL_S = SEAL_S
 class RecordPlan:
     """A recording that has been checked and not yet begun; `run()` carries it out."""
 
-    path: Path
+    place: Place
     template: LearnerSpec
     """The learner without its task and seed."""
     seeds: Seeds
@@ -52,6 +53,11 @@ class RecordPlan:
     format: FormatName
     profile: Profile | None
     """None for the format's own."""
+
+    @property
+    def path(self) -> Path:
+        """The store's folder, where it is local."""
+        return self.place.path
 
     @property
     def num_skipped(self) -> int:
@@ -84,14 +90,17 @@ def plan_recording(
 ) -> RecordPlan:
     """Resolve one learner for each seed and leave out those that the store at `out` holds complete.
 
-    Nothing is written, and neither torch nor Stable-Baselines3 is loaded. What is not given comes from the preset of
-    the algorithm and family; `set` overrides single hyperparameters. The default for `out` is `<env>-<algo>` in the
-    current directory, for `workers` one for each core.
+    Nothing is written, but what an earlier recording of this machine could not upload is uploaded. Neither torch nor
+    Stable-Baselines3 is loaded. What is not given comes from the preset of the algorithm and family; `set` overrides
+    single hyperparameters. The default for `out` is `<env>-<algo>` in the current directory, for `workers` one for each
+    core.
 
     Raises:
         InvalidValue: an unknown name, a bad seed range, or a value that the algorithm does not take.
         NotAStore: something else is at `out`.
         SpaceMismatch: the store at `out` is of another family.
+        Unreachable: the server of a remote store does not answer.
+        WriteFailed: what waits for upload still cannot be uploaded.
     """
     family = tasks.family(env)
     chosen = preset(algo, env)
@@ -110,10 +119,10 @@ def plan_recording(
     check_names(fields or ())
     shard_format(format, profile=profile)
     wanted = _checked_count(parse_seeds(seeds))
-    path = Path(out if out is not None else f"{family.name}-{algo}")
-    todo, num_retried = _todo(path, template, wanted)
+    place = place_of(out if out is not None else f"{family.name}-{algo}")
+    todo, num_retried = _todo(_shared(place), template, wanted)
     return RecordPlan(
-        path=path,
+        place=place,
         template=template,
         seeds=wanted,
         todo=todo,
@@ -135,22 +144,30 @@ def spec_of_seed(template: LearnerSpec, seed: int) -> LearnerSpec:
     return template.model_copy(update={"seed": seed, "task": task})
 
 
-def _todo(path: Path, template: LearnerSpec, seeds: Seeds) -> tuple[tuple[int, ...], int]:
+def _shared(place: Place) -> Place:
+    """Refuse a place that every worker process would have for itself."""
+    if str(place).startswith("memory://"):
+        raise InvalidValue(f"{place}: lives within one process, and a recording has several. Choose another place.")
+    return place
+
+
+def _todo(place: Place, template: LearnerSpec, seeds: Seeds) -> tuple[tuple[int, ...], int]:
     """Return the seeds that are not complete in the store, and how many of them it holds in another state."""
-    if not (path / DOCUMENT).exists():
-        check_free(path)
+    place.settle()
+    if not place.exists(DOCUMENT):
+        check_free(place)
         return tuple(seeds), 0
-    status = _matching_store(path, template.family).status_of()
+    status = _matching_store(place, template.family).status_of()
     states = {seed: status.get(spec_of_seed(template, seed).id) for seed in seeds} if status else dict.fromkeys(seeds)
     todo = tuple(seed for seed, state in states.items() if state != "complete")
     return todo, sum(states[seed] is not None for seed in todo)
 
 
-def _matching_store(path: Path, family: str) -> Store:
-    store = open_store(path)
+def _matching_store(place: Place, family: str) -> Store:
+    store = open_store(place)
     if store.document.family != family:
         raise SpaceMismatch(
-            f"{path}: is a store of the family {store.document.family!r}, expected {family!r}. "
+            f"{place}: is a store of the family {store.document.family!r}, expected {family!r}. "
             "Record into another place with --out."
         )
     return store

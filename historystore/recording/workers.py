@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
+import math
 import time
 import warnings
 from collections.abc import Generator, Mapping
-from contextlib import closing
-from pathlib import Path
+from contextlib import closing, suppress
 
 from historystore import tasks
 from historystore.card import write_card
-from historystore.errors import WriteFailed
-from historystore.files import check_folder, make_folder
+from historystore.errors import Unreachable, WriteFailed
 from historystore.folder import SHARDS
+from historystore.places import Place
 from historystore.recording.crew import Crew
 from historystore.recording.launcher import Launcher
 from historystore.recording.messages import Finished, Job
@@ -42,13 +41,13 @@ def run(plan: RecordPlan) -> Generator[Progress | RecordReport, None, None]:
     if plan.todo:
         family = tasks.family(plan.template.family)
         create(
-            plan.path, family=family.name, observation_space=family.observation_space, action_space=family.action_space
+            plan.place, family=family.name, observation_space=family.observation_space, action_space=family.action_space
         )
-        make_folder(plan.path / SHARDS)  # an empty one does not survive git or a zip file
-        check_folder(plan.path / SHARDS)
+        plan.place.prepare(SHARDS)  # an empty folder does not survive git or a zip file
+        plan.place.check_writable(SHARDS)
         ended, seconds = yield from _followed(plan)
     try:
-        write_card(open_store(plan.path))
+        write_card(open_store(plan.place, mode="a" if plan.todo else "r"))
     except WriteFailed:
         if plan.todo:  # else it was killed right before its card, and is on a read-only disk now
             raise
@@ -58,7 +57,7 @@ def run(plan: RecordPlan) -> Generator[Progress | RecordReport, None, None]:
 def _followed(plan: RecordPlan) -> Generator[Progress, None, tuple[dict[int, Finished], float]]:
     """Run the workers to the end; return what became of each learner, and the seconds since workers could start."""
     job = Job(
-        store=str(plan.path.resolve()),
+        store=plan.place.resolved(),
         template=spec_of_seed(plan.template, plan.todo[0]),
         fields=plan.fields,
         checkpoints=plan.checkpoints,
@@ -69,11 +68,13 @@ def _followed(plan: RecordPlan) -> Generator[Progress, None, tuple[dict[int, Fin
     )
 
     def unsealed(finished: Mapping[int, Finished]) -> list[int]:
-        status = open_store(plan.path).status_of()
+        plan.place.settle()
+        status = open_store(plan.place).status_of()
         ids = {seed: spec_of_seed(plan.template, seed).id for seed in finished}
         return [seed for seed, end in finished.items() if status.get(ids[seed]) != end.status]
 
-    yield _progress(plan, None, seconds=0.0)
+    size = _Size(plan.place)
+    yield _progress(plan, None, size, seconds=0.0)
     with Launcher(job) as launcher:
         for text in launcher.warm_up():
             warnings.warn(text, stacklevel=4)
@@ -84,11 +85,11 @@ def _followed(plan: RecordPlan) -> Generator[Progress, None, tuple[dict[int, Fin
                 until = time.monotonic() + REPORT_S
                 while not crew.is_done and (timeout_s := until - time.monotonic()) > 0:
                     crew.work(timeout_s=timeout_s)
-                yield _progress(plan, crew, seconds=time.monotonic() - started)
+                yield _progress(plan, crew, size, seconds=time.monotonic() - started)
     return crew.ended, time.monotonic() - started
 
 
-def _progress(plan: RecordPlan, crew: Crew | None, *, seconds: float) -> Progress:
+def _progress(plan: RecordPlan, crew: Crew | None, size: _Size, *, seconds: float) -> Progress:
     """Return how far the crew is; None has not begun."""
     planned = plan.template.num_steps * len(plan.todo)
     ended = crew.ended.values() if crew else ()
@@ -103,15 +104,15 @@ def _progress(plan: RecordPlan, crew: Crew | None, *, seconds: float) -> Progres
         num_steps_planned=planned,
         steps_per_s=steps_per_s,
         seconds_left=max(planned - num_steps, 0) / steps_per_s if steps_per_s else None,
-        num_bytes=_num_bytes(plan.path),
+        num_bytes=size.num_bytes(),
     )
 
 
 def _report(plan: RecordPlan, ended: Mapping[int, Finished], *, seconds: float) -> RecordReport:
-    store = open_store(plan.path)
+    store = open_store(plan.place)
     num_steps = sum(end.num_steps for end in ended.values())
     return RecordReport(
-        store=str(plan.path),
+        store=str(plan.place),
         digest=store.digest,
         num_skipped=plan.num_skipped,
         num_retried=plan.num_retried,
@@ -130,7 +131,19 @@ def _report(plan: RecordPlan, ended: Mapping[int, Finished], *, seconds: float) 
     )
 
 
-def _num_bytes(path: Path) -> int:
-    """Return the bytes of the shards that are whole by now."""
-    with os.scandir(path / SHARDS) as entries:
-        return sum(entry.stat().st_size for entry in entries if not entry.name.startswith("."))
+class _Size:
+    """The bytes of a store's shards, looked up as often as its place can bear; as before while nobody answers."""
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self._num_bytes = 0
+        self._looked = -math.inf
+
+    def num_bytes(self) -> int:
+        """Return the bytes of the shards that are whole by now."""
+        if time.monotonic() - self._looked >= self._place.list_s:
+            with suppress(Unreachable):
+                sizes = self._place.sizes(SHARDS)
+                self._num_bytes = sum(size for name, size in sizes.items() if not name.startswith("."))
+            self._looked = time.monotonic()
+        return self._num_bytes

@@ -61,7 +61,7 @@ def save_checkpoint(store: Store, model: BaseAlgorithm) -> str:
         optimizers=optimizers,
         files=file_digests(files),
     )
-    return write_checkpoint(store.path, document, files)
+    return write_checkpoint(store.place, document, files)
 
 
 def load_checkpoint(
@@ -86,7 +86,7 @@ def load_checkpoint(
         DamagedData: a file does not hold what was written to it, or a class is not installed.
         InvalidValue: the policy is a class of a script, and none is given.
     """
-    document, files = read_checkpoint(store.path, name)
+    document, files = read_checkpoint(store.place, name)
     given = dict(attributes or {})
     model = _built(document, policy=given.pop("policy", None), env=env, device=device, attributes=given)
     _restore(model, document.optimizers, load_tensors(files[_PARAMETERS]), load_tensors(files[_OPTIMIZERS]))

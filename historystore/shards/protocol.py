@@ -230,8 +230,17 @@ def open_shard(path: Path) -> ShardReader:
     Raises:
         NotAStore: no shard format has this suffix.
     """
+    return shard_format(format_name(path)).open(path)
+
+
+def format_name(path: Path) -> str:
+    """Return the name of a shard's format by its file's suffix.
+
+    Raises:
+        NotAStore: no shard format has this suffix.
+    """
     for name, (suffix, _) in _FORMATS.items():
         if path.suffix == suffix:
-            return shard_format(name).open(path)
+            return name
     known = " or ".join(suffixes())
     raise NotAStore(f"{path}: is no shard, expected a name ending in {known}. Give a store or a shard.")

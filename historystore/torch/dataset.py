@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -214,7 +213,7 @@ class WindowBatches(Sampler[WindowRange]):
 def _opened(stores: Source | Sequence[Source]) -> list[Store]:
     """Open what is given as a path."""
     sources = [stores] if isinstance(stores, (Store, str, os.PathLike)) else stores
-    return [it if isinstance(it, Store) else historystore.store.open(Path(it)) for it in sources]
+    return [it if isinstance(it, Store) else historystore.store.open(it) for it in sources]
 
 
 def checked_seed(seed: int) -> int:

@@ -221,8 +221,9 @@ class WindowReader:
             if lacking:
                 learners = np.unique(self._learner_of[self._layout.history[np.isin(self._layout.shard, lacking)]])
                 ids = [self._learner_ids[i][:12] for i in learners]
+                place = self._shards[lacking[0]][0].place
                 raise MissingField(
-                    f"{self._shards[lacking[0]][0].path}: {len(ids)} learners have no field {name!r} of shape {shape}: "
+                    f"{place}: {len(ids)} learners have no field {name!r} of shape {shape}: "
                     f"{', '.join(ids[:3])}{', ...' * (len(ids) > 3)}. Leave the field out, or those learners."
                 )
 
@@ -246,7 +247,7 @@ def check_spaces(stores: Sequence[Store]) -> None:
             expected, got = getattr(first.document, kind), getattr(store.document, kind)
             if expected != got:
                 raise SpaceMismatch(
-                    f"{store.path}: another {kind} than {first.path}, expected {expected}, got {got}. "
+                    f"{store.place}: another {kind} than {first.place}, expected {expected}, got {got}. "
                     "Read stores of the same spaces together."
                 )
 
@@ -259,9 +260,9 @@ def _chosen_fields(stores: Sequence[Store], names: Sequence[str]) -> tuple[Field
         for name in names:
             found = [field for key, field in known.items() if key == name or key.startswith(f"{name}/")]
             if not found:
+                expected = ", ".join((*known, *POSITIONS))
                 raise MissingField(
-                    f"{store.path}: no history has a field {name!r}, expected among {', '.join((*known, *POSITIONS))}. "
-                    "Choose among those."
+                    f"{store.place}: no history has a field {name!r}, expected among {expected}. Choose among those."
                 )
             for field in found:
                 _check_fixed(field, store)
@@ -280,7 +281,7 @@ def _check_fixed(field: Field, store: Store) -> None:
 def _check_same(expected: Field, got: Field, store: Store) -> None:
     if (expected.dtype, expected.shape) != (got.dtype, got.shape):
         raise SpaceMismatch(
-            f"{store.path}: field {got.name!r} differs from the other stores', expected {expected.dtype} of shape "
+            f"{store.place}: field {got.name!r} differs from the other stores', expected {expected.dtype} of shape "
             f"{expected.shape}, got {got.dtype} of {got.shape}. Read other fields, or fewer stores together."
         )
 

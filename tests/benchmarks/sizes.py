@@ -19,10 +19,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from historystore.exchange import iter_exported
-from historystore.rewrite import joined
 
+from historystore.exchange import iter_exported
 from historystore.fields import REQUIRED_FIELDS
+from historystore.rewrite import joined
 from historystore.shards import ShardTables, read_tables, shard_format
 from historystore.store import Store
 from historystore.store import open as open_store
