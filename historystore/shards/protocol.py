@@ -203,9 +203,9 @@ def read_tables(shard: ShardReader) -> ShardTables:
 
 
 def is_shard_name(name: str) -> bool:
-    """Whether a file is named as a shard of a store is: by the SHA-256 of its bytes."""
+    """Whether a file is named as a shard of a store is, of a later format too: by the SHA-256 of its bytes."""
     stem, _, suffix = name.partition(".")
-    return len(stem) == 64 and not set(stem) - set("0123456789abcdef") and f".{suffix}" in suffixes()
+    return len(stem) == 64 and not set(stem) - set("0123456789abcdef") and suffix.isalnum()
 
 
 def suffixes() -> tuple[str, ...]:
