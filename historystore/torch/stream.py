@@ -38,8 +38,8 @@ class WindowStream(IterableDataset[dict[str, torch.Tensor]]):
     as many random places of the store as fit the dataset's `cache_bytes` (on Dark Room 200 places, 6 million steps, in
     256 MiB), and each block of steps is decompressed about once a pass and process. Sample `k` of an epoch is a
     function of the seed, the epoch and `k`, for given datasets; not of workers, ranks or batches. Other `cache_bytes`,
-    or the store packed into other shards, make another order; within one store's size of `cache_bytes` all of it is
-    shuffled at once.
+    or the store packed into other shards, make another order; what fits `cache_bytes` is
+    shuffled all at once.
 
     **Epochs.** An epoch is `num_windows` samples, by default one pass, or with several datasets as many as a pass over
     each holds together. Every sample is from the datasets in proportion to their weights, to within one in any 1024.
