@@ -10,10 +10,11 @@ import click
 from historystore.shards import Profile
 
 from .made import make
+from .places import STORE
 
 
 @click.command(context_settings={"show_default": True})
-@click.argument("store", type=click.Path(path_type=Path))
+@click.argument("store", type=STORE)
 @click.option(
     "--target-mb", type=click.FloatRange(min=0, min_open=True), default=64.0,
     help="Join shards of less than half as many megabytes of steps, uncompressed, into some of at most that.",
@@ -25,7 +26,7 @@ from .made import make
     show_default="the format's own",
 )
 @click.option("--json", "is_json", is_flag=True, help="Print JSON and nothing else.")
-def command(store: Path, *, target_mb: float, profile: Profile | None, is_json: bool) -> None:
+def command(store: Path | str, *, target_mb: float, profile: Profile | None, is_json: bool) -> None:
     """Remove hidden steps from STORE, in place, and join its small shards.
 
     What goes are attempts at a learner that a complete one has superseded; nothing of a learner that is not complete.

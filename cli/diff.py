@@ -9,15 +9,16 @@ import click
 from pydantic import JsonValue
 
 from .output import answers, print_json
+from .places import STORE
 from .progress import shown
 
 
 @click.command()
-@click.argument("one", metavar="A", type=click.Path(path_type=Path))
-@click.argument("other", metavar="B", type=click.Path(path_type=Path))
+@click.argument("one", metavar="A", type=STORE)
+@click.argument("other", metavar="B", type=STORE)
 @click.option("--data-only", is_flag=True, help="Leave out attempts, times, hosts and versions.")
 @click.option("--json", "is_json", is_flag=True, help="Print JSON and nothing else.")
-def command(one: Path, other: Path, *, data_only: bool, is_json: bool) -> None:
+def command(one: Path | str, other: Path | str, *, data_only: bool, is_json: bool) -> None:
     """Say where the stores A and B differ in what they show; exit code 1 if they do.
 
     Names learners that only one has, and of the others the fields, streams and first steps that differ, episodes,

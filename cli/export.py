@@ -9,6 +9,7 @@ import click
 from historystore.exchange import exporter, exporters, iter_exported
 
 from .exchange import limits, show
+from .places import STORE
 
 HELP = f"""Write a store's learners in another format, and say what that format cannot hold.
 
@@ -33,10 +34,10 @@ Examples:
 
 
 @click.command(help=HELP)
-@click.argument("store", type=click.Path(path_type=Path))
+@click.argument("store", type=STORE)
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--to", "format_", required=True, type=click.Choice(exporters()), help="The format.")
 @click.option("--json", "is_json", is_flag=True, help="Print JSON and nothing else.")
-def command(store: Path, out: Path, *, format_: str, is_json: bool) -> None:
+def command(store: Path | str, out: Path, *, format_: str, is_json: bool) -> None:
     """Write a store's learners in another format."""
     show(iter_exported(store, out, to=format_), is_json=is_json, verb="exporting")

@@ -10,10 +10,11 @@ import click
 from historystore.shards import Profile
 
 from .made import make
+from .places import STORE
 
 
 @click.command()
-@click.argument("store", type=click.Path(path_type=Path))
+@click.argument("store", type=STORE)
 @click.argument("out", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--where", required=True, metavar="CONDITION", help="Which learners; see --columns for what it may name.")
 @click.option("--profile", type=click.Choice(get_args(Profile)), help="How shards written anew are compressed.")
@@ -22,7 +23,7 @@ from .made import make
     help="List the columns, and exit.",
 )  # fmt: skip
 @click.option("--json", "is_json", is_flag=True, help="Print JSON and nothing else.")
-def command(store: Path, out: Path, *, where: str, profile: Profile | None, is_json: bool) -> None:
+def command(store: Path | str, out: Path, *, where: str, profile: Profile | None, is_json: bool) -> None:
     """Write the learners of STORE that meet a condition into a new store OUT, with everything that is theirs.
 
     A condition compares columns of a learner: and, or, not, in, < <= == != >= >, + - * /. Its episodes and histories

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from historystore.store import Store
 
 
-def make(progress: Iterator[Progress], places: Iterable[Path], *, verb: str, is_json: bool) -> None:
+def make(progress: Iterator[Progress], places: Iterable[Path | str], *, verb: str, is_json: bool) -> None:
     """Do an operation, and say what the stores that it made hold: one line each, or JSON."""
     from historystore.store import open as open_store
 
@@ -30,12 +30,12 @@ def make(progress: Iterator[Progress], places: Iterable[Path], *, verb: str, is_
     console = answers()
     for store in stores:
         console.print(_line(store), markup=False, soft_wrap=True)
-    console.print(f"next: hist inspect {shlex.quote(str(stores[0].path))}", markup=False, soft_wrap=True)
+    console.print(f"next: hist inspect {shlex.quote(str(stores[0].place))}", markup=False, soft_wrap=True)
 
 
 def _facts(store: Store) -> JsonValue:
     return {
-        "path": str(store.path),
+        "path": str(store.place),
         "digest": store.digest,
         "num_learners": len(store.learners),
         "num_steps": store.num_steps,
@@ -47,6 +47,6 @@ def _facts(store: Store) -> JsonValue:
 def _line(store: Store) -> str:
     num_shards = len(store.shard_names)
     return (
-        f"{store.path}: {len(store.learners):,} learners, {store.num_steps:,} steps in {num_shards:,} "
+        f"{store.place}: {len(store.learners):,} learners, {store.num_steps:,} steps in {num_shards:,} "
         f"shard{'' if num_shards == 1 else 's'}, digest {store.digest[:12]}"
     )

@@ -7,13 +7,14 @@ from pathlib import Path
 import click
 
 from .made import make
+from .places import STORE
 
 
 @click.command()
-@click.argument("stores", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("stores", nargs=-1, required=True, type=STORE)
 @click.argument("out", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--json", "is_json", is_flag=True, help="Print JSON and nothing else.")
-def command(stores: tuple[Path, ...], out: Path, *, is_json: bool) -> None:
+def command(stores: tuple[Path | str, ...], out: Path, *, is_json: bool) -> None:
     """Write all that STORES hold into a new store OUT; they must be of one family and have the same spaces.
 
     Every shard is linked as it is, or copied where the disk cannot link. Where several stores hold a learner, a

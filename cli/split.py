@@ -10,10 +10,11 @@ import click
 from historystore.shards import Profile
 
 from .made import make
+from .places import STORE
 
 
 @click.command(context_settings={"show_default": True})
-@click.argument("store", type=click.Path(path_type=Path))
+@click.argument("store", type=STORE)
 @click.argument("out", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--by", type=click.Choice(["task"]), default="task", help="What no two parts share.")
 @click.option(
@@ -27,7 +28,9 @@ from .made import make
     show_default="the format's own",
 )
 @click.option("--json", "is_json", is_flag=True, help="Print JSON and nothing else.")
-def command(store: Path, out: Path, *, by: str, ratio: str, seed: int, profile: Profile | None, is_json: bool) -> None:
+def command(
+    store: Path | str, out: Path, *, by: str, ratio: str, seed: int, profile: Profile | None, is_json: bool
+) -> None:
     """Write the learners of STORE into OUT/train and OUT/test, such that no task is in both.
 
     The parts are those that training and evaluating choose with the same ratios and seed. With three shares, such as

@@ -154,7 +154,7 @@ def _check_mergeable(one: Store, other: Store) -> None:
         if expected != got:
             what = key.replace("_", " ")
             raise SpaceMismatch(
-                f"{other.path}: has another {what} than {one.path}, expected {canonical_json(expected).decode()}, "
+                f"{other.place}: has another {what} than {one.place}, expected {canonical_json(expected).decode()}, "
                 f"got {canonical_json(got).decode()}. Merge stores that share it."
             )
 

@@ -117,7 +117,7 @@ def matching_ids(store: Store, where: Predicate | str) -> frozenset[str]:
     found = frozenset(store.learners[i].id for i in np.flatnonzero(matching(store, where)))
     if not found:
         asked = "the given function" if callable(where) else repr(where)
-        raise InvalidValue(f"{store.path}: none of its {len(store.learners)} learners meets {asked}. Ask for less.")
+        raise InvalidValue(f"{store.place}: none of its {len(store.learners)} learners meets {asked}. Ask for less.")
     return found
 
 

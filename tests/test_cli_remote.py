@@ -46,6 +46,23 @@ def test_a_store_on_s3_is_listed_looked_into_and_verified(s3: S3Server, tmp_path
     assert whole.stdout == f"{bucket}/lab/rooms: whole. Every file holds what was written to it.\n"
 
 
+def test_what_reads_a_store_takes_a_url_and_what_works_in_place_says_that_it_does_not(
+    s3: S3Server, tmp_path: Path
+) -> None:
+    url = f"{s3.new_bucket()}/rooms"
+    digest = hs.open(darkroom_store(url)).digest
+    converted = hist("convert", url, "local", "--format", "arrow", cwd=tmp_path)
+    assert converted.returncode == 0, converted.stderr
+    assert hs.open(tmp_path / "local").digest == digest
+    same = hist("diff", url, "local", "--data-only", cwd=tmp_path)
+    assert same.returncode == 0, same.stdout + same.stderr
+    compacted = hist("compact", url, cwd=tmp_path)
+    assert (compacted.returncode, compacted.stdout) == (1, "")
+    assert compacted.stderr == (
+        f"Error: {url}: is remote, expected a folder of this machine. Copy the store into one first.\n"
+    )
+
+
 def test_a_server_that_does_not_answer_is_one_line(s3: S3Server, tmp_path: Path) -> None:
     url = f"{s3.new_bucket()}/store"
     s3.stop()

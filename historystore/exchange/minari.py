@@ -121,7 +121,7 @@ def _check_spaces(store: Store) -> None:
     strange = [field.name for field in store.fields if _has_slash(field.name)]
     strange += [str(space) for space in (store.observation_space, store.action_space) if not _is_known(space)]
     if strange:
-        raise InvalidValue(f"{store.path}: Minari has no place for {', '.join(strange)}. Export to parquet.")
+        raise InvalidValue(f"{store.place}: Minari has no place for {', '.join(strange)}. Export to parquet.")
 
 
 def _is_known(space: gym.Space[Any]) -> bool:

@@ -47,7 +47,7 @@ def task_groups(store: Store) -> list[TaskGroup]:
             key = canonical_json([learner.spec.task, learner.spec.env_args]).decode()
             groups.setdefault(key, []).append(learner)
     if not groups:
-        raise InvalidValue(f"{store.path}: no learner is complete. Record on, or export to parquet or minari.")
+        raise InvalidValue(f"{store.place}: no learner is complete. Record on, or export to parquet or minari.")
     return [_group(learners) for learners in sorted(groups.values(), key=lambda learners: _values(learners[0]))]
 
 
@@ -114,7 +114,7 @@ def only_field(store: Store, name: str, *, layout: str) -> str:
     fields = [field for field in store.fields if field.name.partition("/")[0] == name]
     if len(fields) != 1 or fields[0].is_packed:
         raise InvalidValue(
-            f"{store.path}: the {layout} layout holds one array of {name}s, got the fields "
+            f"{store.place}: the {layout} layout holds one array of {name}s, got the fields "
             f"{', '.join(field.name for field in fields)}. Export to parquet or minari."
         )
     return fields[0].name
