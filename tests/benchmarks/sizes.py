@@ -32,10 +32,13 @@ LAYOUTS = ("xland", "dicp", "minari")
 
 
 def step_fields_alone(tables: ShardTables) -> ShardTables:
-    """Return a shard without what the compared layouts do not hold."""
+    """Return a shard without what the compared layouts do not hold: optional fields, updates."""
     fields = tuple(field for field in tables.header.fields if field.name.partition("/")[0] in REQUIRED_FIELDS)
-    header = tables.header.model_copy(update={"fields": fields})
-    return replace(tables, header=header, steps={field.name: tables.steps[field.name] for field in fields})
+    updates = {name: column[:0] for name, column in tables.updates.items()}
+    shape = tables.header.tables["updates"].model_copy(update={"num_rows": 0})
+    header = tables.header.model_copy(update={"fields": fields, "tables": {**tables.header.tables, "updates": shape}})
+    steps = {field.name: tables.steps[field.name] for field in fields}
+    return replace(tables, header=header, steps=steps, updates=updates)
 
 
 def xz_bytes(tables: ShardTables) -> int:
@@ -47,7 +50,7 @@ def xz_bytes(tables: ShardTables) -> int:
 def exported_bytes(store: Store, layout: str) -> int | None:
     """Return the bytes of a store in another layout."""
     with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "out"
+        out = Path(folder) / "out-v0"
         for _ in iter_exported(store.path, out, to=layout):
             pass
         files = [out] if out.is_file() else [path for path in out.rglob("*") if path.is_file()]
