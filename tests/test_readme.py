@@ -19,12 +19,15 @@ COMMANDS = [line.split("#")[0].strip() for line in README.splitlines() if line.s
 
 def test_the_loading_example_has_about_ten_lines_and_reads_recorded_windows(tmp_path: Path) -> None:
     """On six learners of the preset, so that a split and the learners that converged are something to choose."""
-    (example,) = (code for code in PYTHON if "WindowDataset" in code)
+    (example,) = (code for code in PYTHON if "WindowDataset" in code and "WindowStream" not in code)
     assert len([line for line in example.splitlines() if line]) <= 12
+    (stream,) = (code for code in PYTHON if "WindowStream" in code)
     record("ppo", "darkroom", "0-5", out=tmp_path / "darkroom-ppo")
-    answer = subprocess.run([sys.executable, "-c", example], cwd=tmp_path, capture_output=True, text=True, check=False)
+    code = [sys.executable, "-c", f"{example}{stream}print(batch['reward'].shape)"]
+    answer = subprocess.run(code, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert answer.returncode == 0, answer.stderr
-    batch, history = answer.stdout.splitlines()
+    batch, history, streamed = answer.stdout.splitlines()
+    assert streamed == "torch.Size([64, 200])"
     assert "'observation': (64, 200, 2)" in batch
     assert "'action': (64, 200)" in batch
     assert history.endswith(str(6 * 300)), "the rows of the episode table"
