@@ -26,6 +26,7 @@ COMMANDS = {
     "evaluate": "Let a trained transformer learn in context on tasks it was never trained on.",
     "import": "Make learners of Minari, XLand or DICP data part of a store.",
     "export": "Write a store as Minari, Parquet, XLand or DICP data.",
+    "migrate": "Bring a store to this version of the format.",
     "schema": "Export the published schema of the store's documents.",
 }
 """Command name -> its line in `hist --help`.

@@ -20,7 +20,7 @@ from historystore.checkpoints import DOCUMENT as CHECKPOINT
 from historystore.documents import StoreDocument, canonical_json, signed
 from historystore.errors import InvalidValue, SpaceMismatch
 from historystore.files import create_file, link_file, make_folder, sweep
-from historystore.folder import CHECKPOINTS, DOCUMENT, SHARDS, check_free, read_document
+from historystore.folder import CHECKPOINTS, DOCUMENT, SHARDS, check_addable, check_free, read_document
 from historystore.learner_columns import Predicate, matching_ids
 from historystore.places import StorePath, place_of
 from historystore.rewrite import selected
@@ -149,7 +149,7 @@ def iter_merged(stores: Sequence[Store], out: StorePath) -> Iterator[Progress]:
 
 
 def _check_mergeable(one: Store, other: Store) -> None:
-    for key in SHARED:
+    for key in ("format_version", *SHARED):
         expected, got = getattr(one.document, key), getattr(other.document, key)
         if expected != got:
             what = key.replace("_", " ")
@@ -182,6 +182,8 @@ def _document(sources: Sequence[_Source]) -> StoreDocument:
         if learner.id in source.learners
     }
     identity = uuid.uuid5(_NAMESPACE, canonical_json(sorted(learners)).decode())
+    for source in sources:
+        check_addable(source.store.place, source.store.document, doing="taking from it")
     payload = sources[0].store.document.model_dump(mode="json", exclude={"digest"})
     return StoreDocument(**signed({**payload, "id": str(identity)}))
 

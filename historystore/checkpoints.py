@@ -15,7 +15,15 @@ from typing import Literal
 
 from pydantic import JsonValue
 
-from historystore.documents import FORMAT_VERSION, Document, canonical_json, parse_document, sha256_hex
+from historystore.documents import (
+    FORMAT_VERSION,
+    Document,
+    Sha256,
+    Version,
+    canonical_json,
+    parse_document,
+    sha256_hex,
+)
 from historystore.errors import DamagedData, HistoryError, InvalidValue, StoreNotFound
 from historystore.folder import CHECKPOINTS
 from historystore.places import Place, StorePath, place_of
@@ -28,7 +36,7 @@ class CheckpointDocument(Document):
     """``model.json``: how to build the model again, and the digests of the files that hold its arrays."""
 
     format: Literal["historystore"] = "historystore"
-    format_version: str = FORMAT_VERSION
+    format_version: Version = FORMAT_VERSION
     algorithm: str
     """Import path of the algorithm's class, as ``module:Name``."""
     policy: str | None
@@ -42,7 +50,7 @@ class CheckpointDocument(Document):
     """Descriptions of what could not be stored without pickle."""
     optimizers: dict[str, JsonValue]
     """Each optimiser's state apart from its arrays."""
-    files: dict[str, str]
+    files: dict[str, Sha256]
     """SHA-256 of each other file, by name."""
 
 

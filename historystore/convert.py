@@ -9,10 +9,10 @@ from pydantic import BaseModel, ConfigDict
 
 from historystore.card import write_card
 from historystore.checkpoints import read_checkpoint, write_checkpoint
-from historystore.documents import canonical_json
+from historystore.documents import FORMAT_VERSION, canonical_json
 from historystore.errors import NotAStore
 from historystore.files import create_file, make_folder, sweep
-from historystore.folder import DOCUMENT, SHARDS, check_free
+from historystore.folder import DOCUMENT, SHARDS, check_addable, check_free
 from historystore.places import Place, StorePath, place_of
 from historystore.shards import FormatName, Profile, ShardReader, read_tables, shard_format
 from historystore.store import Store
@@ -59,10 +59,13 @@ def convert(
     Raises:
         InvalidValue: there is no such format, or it has no such profile; or `out` is remote.
         NotAStore: something is at `out`.
+        OlderFormat: the source has to be migrated first.
+        NewerFormat: the source takes features that this version lacks.
         DamagedData: a shard of the source is damaged.
         WriteFailed: the disk refused.
     """
     way, store, path = shard_format(format, profile=profile), open_store(source), place_of(out).path
+    check_addable(store.place, store.document, doing="converting it")
     if (path / DOCUMENT).exists():
         raise NotAStore(f"{path}: there is a store already. Choose a new or empty folder.")
     check_free(place_of(path))
@@ -77,7 +80,7 @@ def convert(
         yield _state(written, sizes, number, num_bytes)
         tables = read_tables(reader)
         reader.close()
-        header = tables.header.model_copy(update={"replaces": ()})
+        header = tables.header.model_copy(update={"replaces": (), "format_version": FORMAT_VERSION})
         written.append(put_shard(target, tables.with_header(header), shard_format=way))
         num_bytes += (path / SHARDS / written[-1]).stat().st_size
     _copy_checkpoints(store.place, readers, path)

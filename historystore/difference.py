@@ -80,7 +80,7 @@ def iter_compared(one: Store, other: Store, *, is_data_only: bool = False) -> It
 
 
 def _of_documents(one: Store, other: Store) -> Iterator[Difference]:
-    for key in SHARED:
+    for key in ("format_version", *SHARED):
         if getattr(one.document, key) != getattr(other.document, key):
             yield Difference(kind="store", part=key, message="is not the same.")
 

@@ -10,18 +10,26 @@ import json
 from typing import Annotated, Any, Literal, TypeVar
 
 from annotated_types import Ge
-from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError, WithJsonSchema
 
 from historystore.errors import DamagedData, InvalidValue, NewerFormat
 from historystore.fields import Field
+from historystore.space_documents import SpaceJson
 
 FORMAT: Literal["historystore"] = "historystore"
-FORMAT_VERSION = "0.1"
+FORMAT_VERSION = "1.0"
 READER_FEATURES: frozenset[str] = frozenset()
 WRITER_FEATURES: frozenset[str] = frozenset()
 
 Status = Literal["partial", "complete", "failed"]
 Count = Annotated[int, Ge(0)]
+Sha256 = Annotated[str, WithJsonSchema({"type": "string", "pattern": "^[0-9a-f]{64}$"})]
+ShardName = Annotated[str, WithJsonSchema({"type": "string", "pattern": r"^[0-9a-f]{64}\.(h5|arrow)$"})]
+Version = Annotated[
+    str, WithJsonSchema({"type": "string", "pattern": rf"^{FORMAT_VERSION.partition('.')[0]}\.(0|[1-9][0-9]*)$"})
+]
+"""Texts whose form the published schemas state; who reads one compares it with what it is the digest, name or version
+of."""
 DocumentT = TypeVar("DocumentT", bound="Document")
 
 
@@ -93,7 +101,7 @@ class Continuation(Document):
 class LearnerRow(Document):
     """One attempt at a learner, as of one seal."""
 
-    learner: str
+    learner: Sha256
     spec: LearnerSpec
     attempt: str
     sequence: Count
@@ -104,25 +112,25 @@ class LearnerRow(Document):
     num_steps: tuple[int, ...]
     """Steps of each stream, from the history's first on, sealed so far."""
     num_updates: Count
-    digest: str
+    digest: Sha256
     """The learner's digest over everything up to `num_steps`."""
     started: str
     ended: str | None = None
-    checkpoint: str | None = None
+    checkpoint: Sha256 | None = None
 
 
 class StoreDocument(Document):
     """`store.json`: what all shards of a store share."""
 
     format: Literal["historystore"] = FORMAT
-    format_version: str = FORMAT_VERSION
+    format_version: Version = FORMAT_VERSION
     reader_features: tuple[str, ...] = ()
     writer_features: tuple[str, ...] = ()
     id: str
     family: str
-    observation_space: dict[str, JsonValue]
-    action_space: dict[str, JsonValue]
-    digest: str
+    observation_space: SpaceJson
+    action_space: SpaceJson
+    digest: Sha256
     """SHA-256 of the canonical JSON of all the other keys."""
 
 
@@ -137,7 +145,7 @@ class ShardHeader(Document):
     """What a shard says about itself, so that it can be read alone."""
 
     format: Literal["historystore"] = FORMAT
-    format_version: str = FORMAT_VERSION
+    format_version: Version = FORMAT_VERSION
     reader_features: tuple[str, ...] = ()
     writer_features: tuple[str, ...] = ()
     store: StoreDocument
@@ -145,7 +153,8 @@ class ShardHeader(Document):
     num_steps: Count
     tables: dict[str, TableShape]
     """The small tables by name."""
-    replaces: tuple[str, ...] = ()
+    replaces: tuple[ShardName, ...] = ()
+    """Shards that are invisible because of this one."""
 
 
 def signed(payload: dict[str, Any]) -> dict[str, Any]:
@@ -201,6 +210,11 @@ def is_newer(payload: dict[str, Any]) -> bool:
     """Whether a document is of a later version of the format than this package writes."""
     version, ours = _version(payload["format_version"]), _version(FORMAT_VERSION)
     return version is not None and ours is not None and version > ours
+
+
+def is_of_older_major(version: str) -> bool:
+    """Whether a version of the format can still be read, but is not added to."""
+    return _major(version) < _major(FORMAT_VERSION)
 
 
 def validated(model: type[DocumentT], payload: Any, *, where: str, is_lenient: bool = False) -> DocumentT:

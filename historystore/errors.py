@@ -8,6 +8,7 @@ Each concrete error is also the builtin it refines, so that code which knows not
     ├── StoreNotFound  (FileNotFoundError)  nothing is at the path
     ├── NotAStore      (ValueError)         something is at the path, but no store and no shard
     ├── NewerFormat    (ValueError)         written by a later version of the format than this one reads
+    ├── OlderFormat    (ValueError)         written in an earlier version of the format, to be migrated first
     ├── DamagedData    (ValueError)         a file of a store does not hold what was written to it
     ├── SpaceMismatch  (ValueError)         the store has another family, or other spaces
     ├── MissingField   (KeyError)           a history lacks a field that was asked for
@@ -41,6 +42,10 @@ class NotAStore(HistoryError, ValueError):
 
 class NewerFormat(HistoryError, ValueError):
     """A file needs a later version of this package."""
+
+
+class OlderFormat(HistoryError, ValueError):
+    """A store has to be migrated before this version does what was asked."""
 
 
 class DamagedData(HistoryError, ValueError):

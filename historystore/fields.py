@@ -6,15 +6,17 @@ the space's bounds allow for integers and flags; floats are stored as they are.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
+from annotated_types import Ge
 from gymnasium import spaces
 from jaxtyping import Shaped
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, StringConstraints, WithJsonSchema
 
-from historystore.errors import InvalidValue
+from historystore.errors import InvalidValue, NewerFormat
 from historystore.packed import VARIABLE, pack, unpack
 
 STEP_FIELDS: dict[str, str] = {
@@ -31,12 +33,18 @@ STEP_FIELDS: dict[str, str] = {
 }
 """Each standard name with its meaning; a name may be followed by ``/<key>``."""
 REQUIRED_FIELDS = ("observation", "action", "reward", "terminated", "truncated")
-PACKED: Literal["packed"] = "packed"
+PLAIN, PACKED = "plain", "packed"
+ENCODINGS: dict[str, int] = {PLAIN: 1, PACKED: 1}
+"""How values may lie in a shard -> the latest version of that way, which writers stamp; stamped nowhere else."""
 OBJECT = "|O"
 """The dtype of packed values in memory: an object array of bytes."""
 FLAG_FIELDS = ("terminated", "truncated")
 
 _NARROW = tuple(np.dtype(code) for code in ("u1", "i1", "u2", "i2", "u4", "i4"))
+
+
+DTYPES = r"^(\|b1|\|[iu]1|<[iu][248]|<f[248]|<c8|<c16|\|O)$"
+DtypeText = Annotated[str, StringConstraints(pattern=DTYPES)]
 
 
 class Field(BaseModel):
@@ -45,14 +53,14 @@ class Field(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
-    dtype: str
+    dtype: DtypeText
     """What it is read in, as NumPy writes it: ``<i8``."""
-    stored_dtype: str
+    stored_dtype: DtypeText
     """What it lies on the disk in."""
-    shape: tuple[int, ...]
+    shape: tuple[Annotated[int, Ge(0)], ...]
     """The shape of one step's value."""
-    encoding: Literal["plain", "packed"] = "plain"
-    encoding_version: int = 1
+    encoding: Annotated[str, WithJsonSchema({"type": "string", "enum": list(ENCODINGS)})] = PLAIN
+    encoding_version: Annotated[int, Ge(1)] = ENCODINGS[PLAIN]
 
     @property
     def is_packed(self) -> bool:
@@ -68,9 +76,23 @@ class Field(BaseModel):
 def field_of(name: str, array: Shaped[np.ndarray, ...], *, shape: tuple[int, ...]) -> Field:
     """Return the field of an array that no space bounds; it is stored as it is, flags in one byte."""
     dtype = _little(array.dtype)
-    if dtype.kind not in "biufc":
-        raise InvalidValue(f"{name}: cannot store dtype {array.dtype}. Give numbers or flags.")
+    _check_dtype(name, dtype)
     return Field(name=name, dtype=dtype.str, stored_dtype="|u1" if dtype.kind == "b" else dtype.str, shape=shape)
+
+
+def check_encodings(fields: Iterable[Field], *, where: str) -> None:
+    """Refuse fields whose values lie in a way that only a later version of this package knows.
+
+    Raises:
+        NewerFormat: one of them does.
+    """
+    for field in fields:
+        if field.encoding_version > ENCODINGS.get(field.encoding, 0):
+            known = ", ".join(f"{encoding} {version}" for encoding, version in ENCODINGS.items())
+            raise NewerFormat(
+                f"{where}: {field.name} is in encoding {field.encoding} {field.encoding_version}, this version reads "
+                f"{known}. Install a newer one: pip install --upgrade historystore"
+            )
 
 
 def check_names(names: Iterable[str]) -> None:
@@ -173,10 +195,18 @@ def _joined(prefix: str, key: str) -> str:
 
 def _space_field(name: str, space: spaces.Space[Any]) -> Field:
     if isinstance(space, VARIABLE):
-        return Field(name=name, dtype=OBJECT, stored_dtype=OBJECT, shape=(), encoding=PACKED)
+        return Field(
+            name=name,
+            dtype=OBJECT,
+            stored_dtype=OBJECT,
+            shape=(),
+            encoding=PACKED,
+            encoding_version=ENCODINGS[PACKED],
+        )
     if not isinstance(space, (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)):
         raise InvalidValue(f"{name}: {type(space).__name__} cannot be stored. Use one of Gymnasium's own spaces.")
     dtype, shape = _little(np.dtype(space.dtype)), tuple(space.shape or ())
+    _check_dtype(name, dtype)
     stored = np.dtype("u1") if dtype.kind == "b" else dtype
     if dtype.kind in "iu" and 0 not in shape:
         low, high = _bounds(space)
@@ -192,6 +222,12 @@ def _bounds(space: spaces.Space[Any]) -> tuple[int, int]:
     if isinstance(space, spaces.MultiDiscrete):
         return int(space.start.min()), int((space.start + (space.nvec - 1)).max())
     return 0, 1
+
+
+def _check_dtype(name: str, dtype: np.dtype[Any]) -> None:
+    """Refuse what is no number or flag, and long doubles: how these are stored depends on the processor."""
+    if dtype.kind not in "biufc" or re.fullmatch(DTYPES, dtype.str) is None:
+        raise InvalidValue(f"{name}: cannot store dtype {dtype}. Give flags or numbers of at most 64 bits a part.")
 
 
 def _little(dtype: np.dtype[Any]) -> np.dtype[Any]:

@@ -7,8 +7,26 @@ from typing import Any
 
 from gymnasium import spaces
 
-from historystore.documents import FORMAT, StoreDocument, check_version, is_signed, parse_document, parse_json
-from historystore.errors import DamagedData, HistoryError, InvalidValue, NewerFormat, NotAStore, StoreNotFound
+from historystore.documents import (
+    FORMAT,
+    FORMAT_VERSION,
+    WRITER_FEATURES,
+    StoreDocument,
+    check_version,
+    is_of_older_major,
+    is_signed,
+    parse_document,
+    parse_json,
+)
+from historystore.errors import (
+    DamagedData,
+    HistoryError,
+    InvalidValue,
+    NewerFormat,
+    NotAStore,
+    OlderFormat,
+    StoreNotFound,
+)
 from historystore.files import is_temporary
 from historystore.places import Place, StorePath, place_of
 from historystore.shards import suffixes
@@ -63,6 +81,25 @@ def shard_names(place: Place) -> tuple[str, ...]:
             "Install a newer one: pip install --upgrade historystore"
         )
     return tuple(names)
+
+
+def check_addable(place: Place, document: StoreDocument, *, doing: str = "adding to it") -> None:
+    """Refuse to add to a store, or to do something else with it, that this version only reads.
+
+    Raises:
+        OlderFormat: it is of an earlier major version of the format.
+        NewerFormat: adding to it takes features that this version lacks.
+    """
+    if is_of_older_major(document.format_version):
+        raise OlderFormat(
+            f"{place}: is in format {document.format_version}, {doing} takes {FORMAT_VERSION}. Run hist migrate {place}"
+        )
+    unknown = sorted(set(document.writer_features) - WRITER_FEATURES)
+    if unknown:
+        raise NewerFormat(
+            f"{place}: can only be read, writing needs the features {', '.join(unknown)}, which this version lacks. "
+            "Install a newer one: pip install --upgrade historystore"
+        )
 
 
 def _listed(place: Place) -> list[str]:

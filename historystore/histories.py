@@ -98,7 +98,7 @@ class History:
                 f"{self}: step {step} ends no episode, so what followed it is the observation of step {step + 1}. "
                 "Use next_observations."
             )
-        return {name: np.asarray(column[-1]) for name, column in columns.items()}
+        return {name: np.asarray(column[-1], column.dtype) for name, column in columns.items()}
 
     def next_observations(self, start: int = 0, stop: int | None = None) -> Columns:
         """Read what followed each of some steps: the true next observation, at an episode's end too.

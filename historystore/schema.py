@@ -7,26 +7,29 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
-from pydantic import BaseModel, JsonValue
+from pydantic import JsonValue, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import core_schema
 
 from historystore.checkpoints import CheckpointDocument
 from historystore.documents import FORMAT_VERSION, LearnerRow, LearnerSpec, ShardHeader, StoreDocument
-from historystore.fields import REQUIRED_FIELDS, STEP_FIELDS
+from historystore.fields import ENCODINGS, REQUIRED_FIELDS, STEP_FIELDS
 from historystore.files import make_folder, replace_file
 from historystore.shards.protocol import TABLES
+from historystore.space_documents import SpaceDocument
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
-DOCUMENTS: dict[str, type[BaseModel]] = {
+DOCUMENTS: dict[str, Any] = {
     "store": StoreDocument,
     "shard-header": ShardHeader,
     "learner": LearnerRow,
     "learner-spec": LearnerSpec,
     "checkpoint": CheckpointDocument,
+    "space": SpaceDocument,
 }
-"""Name of a document -> its model."""
+"""Name of a document -> its model, or the union of models that it may be."""
 
 
 class _WrittenWhole(GenerateJsonSchema):
@@ -41,8 +44,8 @@ class _WrittenWhole(GenerateJsonSchema):
 
 
 def folder_name() -> str:
-    """Return where the files of this format lie in a folder of schemas; a major version has one place."""
-    return f"history/v{FORMAT_VERSION.partition('.')[0]}"
+    """Return where the files of this version lie in a folder of schemas: 1.0 in ``v1``, 1.1 would in ``v1.1``."""
+    return f"history/v{FORMAT_VERSION.removesuffix('.0')}"
 
 
 def schema_files() -> dict[str, bytes]:
@@ -52,12 +55,13 @@ def schema_files() -> dict[str, bytes]:
 
 
 def field_table() -> dict[str, JsonValue]:
-    """Return the standard step fields with their meanings, and the columns of a shard's small tables."""
+    """Return the standard step fields with their meanings, the columns of a shard's small tables, and encodings."""
     steps: dict[str, JsonValue] = {
         name: {"meaning": meaning, "is_required": name in REQUIRED_FIELDS} for name, meaning in STEP_FIELDS.items()
     }
     tables: dict[str, JsonValue] = {table: {**columns} for table, columns in TABLES.items()}
-    return {"format_version": FORMAT_VERSION, "steps": steps, "tables": tables}
+    encodings: dict[str, JsonValue] = {**ENCODINGS}
+    return {"format_version": FORMAT_VERSION, "steps": steps, "tables": tables, "encodings": encodings}
 
 
 def export_schemas(out: Path) -> list[Path]:
@@ -73,8 +77,8 @@ def export_schemas(out: Path) -> list[Path]:
     return [folder / name for name in schema_files()]
 
 
-def _schema(name: str, model: type[BaseModel]) -> dict[str, JsonValue]:
-    schema = model.model_json_schema(mode="serialization", schema_generator=_WrittenWhole)
+def _schema(name: str, model: Any) -> dict[str, JsonValue]:
+    schema = TypeAdapter(model).json_schema(mode="serialization", schema_generator=_WrittenWhole)
     return {"$schema": DIALECT, "$id": f"urn:historystore:{FORMAT_VERSION}:{name}", **schema}
 
 

@@ -20,7 +20,7 @@ from historystore.shards.checks import table_problems
 from historystore.shards.protocol import TABLES
 from historystore.spaces import space_from_json
 
-SHARED = ("format", "format_version", "family", "observation_space", "action_space")
+SHARED = ("format", "family", "observation_space", "action_space")
 """What a shard's copy of its store's document shares with every store that it may lie in; the id only says where it
 was written."""
 BLOCK_BYTES = 1 << 22

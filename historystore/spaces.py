@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 from gymnasium import spaces
+from pydantic import ValidationError
 
 from historystore.errors import InvalidValue
+from historystore.space_documents import SPACE
 
 Json = dict[str, Any]
 
@@ -36,10 +38,19 @@ def space_from_json(doc: Json) -> spaces.Space[Any]:
         InvalidValue: the JSON describes no space.
     """
     try:
-        _, _, from_json = _KINDS[doc["kind"]]
-        return from_json(doc)
-    except (KeyError, TypeError, ValueError, AssertionError) as error:
-        raise InvalidValue(f"space: not a description of a space, {error!r}. Restore the file from a copy.") from None
+        SPACE.validate_python(doc)
+        return _parsed(doc)
+    except ValidationError as error:
+        place = ".".join(map(str, error.errors()[0]["loc"])) or "it"
+        reason = f"{place} is not valid, {error.errors()[0]['msg']}"
+    except (KeyError, TypeError, ValueError, AssertionError, RecursionError) as error:
+        reason = " ".join(repr(error).split())
+    raise InvalidValue(f"space: not a description of a space, {reason}. Restore the file from a copy.")
+
+
+def _parsed(doc: Json) -> spaces.Space[Any]:
+    """Return the space of a document whose form was checked."""
+    return _KINDS[doc["kind"]][2](doc)
 
 
 def _array_to_json(array: np.ndarray) -> Any:
@@ -56,7 +67,10 @@ def _listed(value: Any) -> Any:
 
 
 def _array_from_json(value: Any, *, shape: Iterable[int], dtype: str) -> np.ndarray:
-    return np.broadcast_to(np.array(_unlisted(value), dtype=dtype), tuple(shape)).copy()
+    shape = tuple(shape)
+    if 0 in shape:
+        return np.zeros(shape, dtype)  # nested lists of nothing do not tell all of their shape
+    return np.broadcast_to(np.array(_unlisted(value), dtype=dtype), shape).copy()
 
 
 def _unlisted(value: Any) -> Any:
@@ -121,7 +135,7 @@ def _dict_to_json(space: Any) -> Json:
 
 def _dict_from_json(doc: Json) -> spaces.Space[Any]:
     # A list of pairs keeps the order that the space was made with; a plain dict would be sorted.
-    return spaces.Dict([(key, space_from_json(value)) for key, value in doc["spaces"]])
+    return spaces.Dict([(key, _parsed(value)) for key, value in doc["spaces"]])
 
 
 def _many_to_json(space: Any) -> Json:
@@ -129,11 +143,11 @@ def _many_to_json(space: Any) -> Json:
 
 
 def _tuple_from_json(doc: Json) -> spaces.Space[Any]:
-    return spaces.Tuple([space_from_json(item) for item in doc["spaces"]])
+    return spaces.Tuple([_parsed(item) for item in doc["spaces"]])
 
 
 def _one_of_from_json(doc: Json) -> spaces.Space[Any]:
-    return spaces.OneOf([space_from_json(item) for item in doc["spaces"]])
+    return spaces.OneOf([_parsed(item) for item in doc["spaces"]])
 
 
 def _sequence_to_json(space: spaces.Sequence) -> Json:
@@ -141,7 +155,7 @@ def _sequence_to_json(space: spaces.Sequence) -> Json:
 
 
 def _sequence_from_json(doc: Json) -> spaces.Sequence:
-    return spaces.Sequence(space_from_json(doc["space"]), stack=doc["stack"])
+    return spaces.Sequence(_parsed(doc["space"]), stack=doc["stack"])
 
 
 def _graph_to_json(space: spaces.Graph) -> Json:
@@ -150,8 +164,8 @@ def _graph_to_json(space: spaces.Graph) -> Json:
 
 
 def _graph_from_json(doc: Json) -> spaces.Graph:
-    edge = None if doc["edge_space"] is None else space_from_json(doc["edge_space"])
-    return spaces.Graph(space_from_json(doc["node_space"]), edge)
+    edge = None if doc["edge_space"] is None else _parsed(doc["edge_space"])
+    return spaces.Graph(_parsed(doc["node_space"]), edge)
 
 
 _KINDS: dict[str, tuple[type, Callable[[Any], Json], Callable[[Json], spaces.Space[Any]]]] = {

@@ -14,26 +14,21 @@ from jaxtyping import Int64
 
 from historystore.catalog import catalog
 from historystore.digest import store_digest
-from historystore.documents import (
-    FORMAT,
-    FORMAT_VERSION,
-    WRITER_FEATURES,
-    Status,
-    StoreDocument,
-    canonical_json,
-    parse_json,
-    signed,
-)
+from historystore.documents import FORMAT, FORMAT_VERSION, Status, StoreDocument, canonical_json, parse_json, signed
 from historystore.ends import EndTable
-from historystore.errors import (
-    InvalidValue,
-    MissingField,
-    NewerFormat,
-    SpaceMismatch,
-    StoreNotFound,
-)
+from historystore.errors import InvalidValue, MissingField, SpaceMismatch, StoreNotFound
 from historystore.fields import Field, space_fields
-from historystore.folder import DOCUMENT, INDEX, SHARDS, check_free, list_stores, read_document, shard_names, space_of
+from historystore.folder import (
+    DOCUMENT,
+    INDEX,
+    SHARDS,
+    check_addable,
+    check_free,
+    list_stores,
+    read_document,
+    shard_names,
+    space_of,
+)
 from historystore.histories import History
 from historystore.index import Index, load_index
 from historystore.learners import Learner
@@ -326,6 +321,7 @@ def open(path: StorePath | Place, *, mode: Mode = "r") -> Store:
         StoreNotFound: nothing is there.
         NotAStore: something else is there.
         NewerFormat: this version cannot read it, or with ``mode="a"`` cannot write to it.
+        OlderFormat: with ``mode="a"``, it has to be migrated first.
         DamagedData: its ``store.json`` or a shard is damaged.
         Unreachable: the server of a remote store does not answer.
     """
@@ -352,6 +348,8 @@ def create(
         InvalidValue: a space cannot be stored.
         SpaceMismatch: a store of another family or other spaces is there.
         NotAStore: something else is there.
+        NewerFormat: this version cannot read it or cannot write to it.
+        OlderFormat: it has to be migrated first.
         WriteFailed: the disk or server refused.
         Unreachable: the server of a remote store does not answer.
     """
@@ -379,12 +377,8 @@ def create(
 
 def _open_folder(place: Place, *, mode: Mode) -> Store:
     document = read_document(place)
-    unknown = sorted(set(document.writer_features) - WRITER_FEATURES)
-    if unknown and mode == "a":
-        raise NewerFormat(
-            f"{place}: can only be read, writing needs the features {', '.join(unknown)}, which this version lacks. "
-            "Install a newer one: pip install --upgrade historystore"
-        )
+    if mode == "a":
+        check_addable(place, document)
     return Store(place, document=document, shard_names=shard_names(place), mode=mode)
 
 

@@ -100,7 +100,7 @@ def top(folder: Path) -> dict[str, object]:
 def test_the_top_view_as_json_has_the_agreed_keys(folder: Path, top: dict[str, object]) -> None:
     store = hs.open(folder / "darkroom-ppo")
     expected = {
-        "format_version": "0.1",
+        "format_version": "1.0",
         "digest": store.digest,
         "learners": {"complete": 3, "partial": 1, "failed": 1},
         "num_histories": 6,

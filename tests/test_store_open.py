@@ -80,14 +80,14 @@ def test_a_store_from_the_future_is_refused_with_what_to_install(tmp_path: Path)
     with pytest.raises(NewerFormat) as caught:
         hs.open(tmp_path / "s")
     assert str(caught.value) == (
-        f"{tmp_path}/s/store.json: is written in format 2.0, this version reads up to 0.x. "
+        f"{tmp_path}/s/store.json: is written in format 2.0, this version reads up to 1.x. "
         "Install a newer one: pip install --upgrade historystore"
     )
 
 
 def test_a_newer_minor_version_reads_with_what_it_adds_left_out(tmp_path: Path) -> None:
     store = small_store(tmp_path / "s")
-    rewrite(store, format_version="0.7", motto="more")
+    rewrite(store, format_version="1.7", motto="more")
     assert hs.open(tmp_path / "s").num_steps == store.num_steps
 
 
@@ -146,6 +146,14 @@ def test_no_store_is_created_over_something_else(tmp_path: Path) -> None:
         create(tmp_path)
     with pytest.raises(NotAStore, match="is a file"):
         create(tmp_path / "thesis.tex")
+
+
+@pytest.mark.skipif(np.dtype(np.longdouble).itemsize == 8, reason="this processor has no long doubles")
+def test_a_space_of_long_doubles_creates_no_store(tmp_path: Path) -> None:
+    space = spaces.Box(0, 1, (2,), np.longdouble)
+    with pytest.raises(InvalidValue, match=r"^observation: cannot store dtype float\d+\. Give flags or numbers"):
+        hs.create(tmp_path / "s", family="wide", observation_space=space, action_space=ACTIONS)
+    assert not (tmp_path / "s").exists()
 
 
 def test_a_space_of_ones_own_creates_no_store(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ import historystore as hs
 from historystore.errors import DamagedData, InvalidValue
 from historystore.fields import flatten, unflatten
 from historystore.packed import pack, unpack
+from historystore.shards import arrow
 from historystore.spaces import space_from_json, space_to_json
 from historystore.verify import verify
 
@@ -80,6 +81,48 @@ def lived(path: Path, space: spaces.Space[Any], *, seed: int, name: str) -> tupl
             writer.seal()
         learner.finish()
     return hs.open(path), [values[i] for i in (1, 2, 3, 5, 6, 7, 9)]
+
+
+@pytest.mark.parametrize("profile", ["fast", "archive"])
+def test_values_of_no_fixed_size_may_fill_many_blocks_of_an_arrow_shard(
+    tmp_path: Path, profile: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(arrow, "BLOCK_ROWS", 4)
+    space = spaces.Text(6)
+    values = flatten("observation", space, sampled(space, seed=0, num_values=11))["observation"]
+    store = hs.create(tmp_path / "s", family="any", observation_space=space, action_space=spaces.Discrete(2))
+    flags = np.zeros((10, 1), bool)
+    steps = {"action": flags.astype(int), "reward": flags.astype(float), "terminated": flags, "truncated": flags}
+    with hs.StoreWriter(store, format="arrow", profile=profile) as writer:
+        spec = hs.LearnerSpec(family="any", algorithm="a", policy="p", num_streams=1, num_steps=10)
+        learner = writer.begin(spec)
+        learner.add_steps(
+            {"observation": values[:10, None], **steps},
+            final_observations={"observation": values[:0]},
+            next_observation={"observation": values[10:]},
+        )
+        learner.finish()
+    (history,) = hs.open(tmp_path / "s").learners[0].histories
+    assert history.read(fields=["observation"])["observation"].tolist() == values[:10].tolist()
+    assert history.read(5, 7, fields=["observation"])["observation"].tolist() == values[5:7].tolist()
+    assert [problem for problem in verify(tmp_path / "s") if not problem.is_note] == []
+
+
+def test_a_final_observation_keeps_the_zeros_at_its_end(tmp_path: Path) -> None:
+    space = spaces.Sequence(spaces.Discrete(2))
+    store = hs.create(tmp_path / "s", family="any", observation_space=space, action_space=spaces.Discrete(2))
+    column = flatten("observation", space, [(1, 0), (0, 0)])["observation"]
+    flags = np.zeros((1, 1), bool)
+    steps = {"action": flags.astype(int), "reward": flags.astype(float), "terminated": flags, "truncated": flags}
+    with hs.StoreWriter(store) as writer:
+        learner = writer.begin(hs.LearnerSpec(family="any", algorithm="a", policy="p", num_streams=1, num_steps=1))
+        learner.add_steps(
+            {"observation": column[:1, None], **steps},
+            final_observations={"observation": column[:0]},
+            next_observation={"observation": column[1:]},
+        )
+    (learner,) = hs.open(tmp_path / "s").learners
+    assert learner.histories[0].final_observation(0)["observation"].item() == column[1]
 
 
 def _batch(space: spaces.Space[Any], values: list[Any], prefix: str = "observation") -> dict[str, np.ndarray]:

@@ -77,6 +77,15 @@ class ArrowFormat:
         """Return a reader of a shard's file."""
         return ArrowShard(path)
 
+    def with_header(self, path: Path, header: bytes) -> bytes:
+        """Return a shard's file with another header, compressed again if it is."""
+        frame = open_frame(path)
+        with damage(path, "the file"):
+            batches = [frame.batch(index) for index in range(len(frame.batches))]
+            schema = frame.schema.with_metadata({**frame.metadata, _HEADER: header})
+            codec = pa.Codec("zstd", ARCHIVE_LEVEL) if frame.is_compressed else None
+            return framed(schema, batches, codec=codec)
+
 
 class ArrowShard(FileShard):
     """A reader of one ``.arrow`` shard; see ShardReader. It maps its file into memory, and forks share the map."""

@@ -57,12 +57,16 @@ def checks_of(array: pa.Array, block_rows: int) -> list[int]:
 
 
 def check_of(array: pa.Array, start: int, stop: int) -> int:
-    """Return the CRC-32 of some rows as they lie in memory; of packed ones, of their ends and then of their bytes."""
+    """Return the CRC-32 of some rows as they lie in memory.
+
+    Of packed ones, that of their ends, counted from the first one's start so that it is the same in any batch, and then
+    of their bytes.
+    """
     stop = min(stop, len(array))
     if pa.types.is_large_binary(array.type):
         bounds, data = packed_parts(array)
         ends = bounds[start : stop + 1]
-        return zlib.crc32(data[max(0, ends[0]) : max(0, ends[-1])].data, zlib.crc32(ends.data))
+        return zlib.crc32(data[max(0, ends[0]) : max(0, ends[-1])].data, zlib.crc32((ends - ends[:1]).data))
     rows = _as_bytes(array)
     return zlib.crc32(rows[start:stop])
 

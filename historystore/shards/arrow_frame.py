@@ -33,9 +33,21 @@ class Frame:
         metadata: Mapping[bytes, bytes] = self.schema.metadata
         return metadata
 
+    @property
+    def is_compressed(self) -> bool:
+        """Whether any column of any batch is."""
+        return any(_is_elsewhere(self.batch(index), message) for index, message in enumerate(self.batches))
+
     def batch(self, index: int) -> pa.RecordBatch:
         """Decode a batch; where it is not compressed, its columns lie in the memory map."""
         return pa.ipc.read_record_batch(self.batches[index], self.schema)
+
+
+def _is_elsewhere(batch: pa.RecordBatch, message: Any) -> bool:
+    """Whether columns of a batch lie outside its message, because they were decompressed."""
+    start, stop = message.body.address, message.body.address + message.body.size
+    buffers = [buffer for column in batch.columns for buffer in column.buffers() if buffer is not None and buffer.size]
+    return any(not start <= buffer.address < stop for buffer in buffers)
 
 
 def framed(schema: pa.Schema, batches: Sequence[pa.RecordBatch], *, codec: pa.Codec | None) -> bytes:

@@ -10,8 +10,8 @@ import numpy as np
 
 from historystore.documents import LearnerRow, ShardHeader, TableShape, parse_document, parse_json, validated
 from historystore.errors import DamagedData, MissingField, NotAStore, StoreNotFound
-from historystore.fields import Field
-from historystore.shards.protocol import TABLES, Columns, ShardReader, is_shard_name
+from historystore.fields import Field, check_encodings
+from historystore.shards.protocol import TABLES, VALUES, Columns, ShardReader, is_shard_name
 
 
 class FileShard(ShardReader):
@@ -47,7 +47,9 @@ class FileShard(ShardReader):
         """What the shard says about itself."""
         if self._header is None:
             data = self._read_json("header")
-            self._header = parse_document(ShardHeader, data, where=f"{self._path}: header")
+            header = parse_document(ShardHeader, data, where=f"{self._path}: header")
+            check_encodings(header.fields, where=str(self._path))
+            self._header = header
             self._fields = {field.name: field for field in self._header.fields}
         return self._header
 
@@ -95,6 +97,8 @@ class FileShard(ShardReader):
         columns = {}
         for name in shape.columns:
             field = self._table_field(table, name)
+            if field is None:
+                continue  # what a later version adds
             is_empty = 0 in (shape.num_rows, *field.shape)
             columns[name] = (
                 np.zeros((shape.num_rows, *field.shape), field.dtype)
@@ -103,15 +107,12 @@ class FileShard(ShardReader):
             )
         return columns
 
-    def _table_field(self, table: str, name: str) -> Field:
-        """Return what a small table's column holds: a fixed one, an observation, or a logged value."""
-        if name in TABLES[table]:
-            dtype = TABLES[table][name]
-        elif name in self._fields:
+    def _table_field(self, table: str, name: str) -> Field | None:
+        """Return what a small table's column holds: a fixed one, an observation, or a logged value; None if unknown."""
+        if name in self._fields:
             return self._fields[name]
-        else:
-            dtype = "<f8"
-        return Field(name=name, dtype=dtype, stored_dtype=dtype, shape=())
+        dtype = TABLES[table].get(name, "<f8" if name.startswith(VALUES) else None)
+        return None if dtype is None else Field(name=name, dtype=dtype, stored_dtype=dtype, shape=())
 
 
 def check_signature(path: Path, signature: bytes, *, kind: str) -> None:

@@ -167,6 +167,13 @@ class ShardFormat(Protocol):
     def open(self, path: Path) -> ShardReader:
         """Return a reader of a shard's file."""
 
+    def with_header(self, path: Path, header: bytes) -> bytes:
+        """Return a shard's file with another header; everything else is copied as it lies, and not checked.
+
+        Raises:
+            DamagedData: the file is not of this format.
+        """
+
 
 def _hdf5(profile: Profile | None) -> ShardFormat:
     from historystore.shards.hdf5 import Hdf5Format
