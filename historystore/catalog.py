@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from historystore.documents import canonical_json
-from historystore.index import SHARDS
+from historystore.index import LOST, SHARDS
 from historystore.shards import ShardReader
 from historystore.shards.checks import check_catalog_tables
 from historystore.shards.protocol import TABLES, Columns
@@ -39,8 +39,12 @@ class _Owners:
     stop: np.ndarray
 
 
-def catalog(shards: Iterable[ShardReader]) -> dict[str, Any]:
+def catalog(shards: Iterable[ShardReader], *, known: Iterable[str] = ()) -> dict[str, Any]:
     """Return the columns of a store's index.
+
+    Args:
+        shards: all that are there.
+        known: names of shards that once were there: those that are gone, and that no other replaces, are lost.
 
     Raises:
         DamagedData: a shard is damaged, or its tables contradict each other.
@@ -61,6 +65,7 @@ def catalog(shards: Iterable[ShardReader]) -> dict[str, Any]:
     histories = _histories(learners, first_history)
     return {
         SHARDS: sizes,
+        LOST: sorted(set(known) - set(sizes) - {name for shard in summaries for name in shard.replaces}),
         "visible_shards": names,
         **_layouts(visible),
         **_learners(learners),

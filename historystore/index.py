@@ -25,9 +25,10 @@ from historystore.errors import WriteFailed
 from historystore.fields import smallest_dtype
 from historystore.files import replace_file
 
-VERSION = b"3"
+VERSION = b"4"
 """Of the index alone: an index of another version is rebuilt."""
 SHARDS = "shards"
+LOST = "lost_shards"
 _JSON = "json"
 _DIFFERENCES = "differences"
 _PLAIN = "plain"
@@ -117,6 +118,12 @@ def load_index(copies: Iterable[bytes], *, shards: Mapping[str, int]) -> Index |
     """Return the index of shards (name -> bytes) from the first copy that is neither stale nor damaged in any way."""
     indices = (parse_index(data) for data in copies)
     return next((index for index in indices if index is not None and index.json(SHARDS) == shards), None)
+
+
+def known_shards(copies: Iterable[bytes]) -> set[str]:
+    """Return every shard that an index was ever made with, as far as the copies tell."""
+    indices = [index for index in map(parse_index, copies) if index is not None]
+    return {name for index in indices for name in (*index.json(SHARDS), *index.json(LOST))}
 
 
 def read_index(path: Path) -> Index | None:

@@ -30,7 +30,7 @@ from historystore.folder import (
     space_of,
 )
 from historystore.histories import History
-from historystore.index import Index, load_index
+from historystore.index import Index, known_shards, load_index
 from historystore.learners import Learner
 from historystore.places import Place, StorePath, place_of
 from historystore.shards import ShardReader, suffixes
@@ -113,7 +113,8 @@ class Store:
             copies = () if self.is_shard else self.place.derived(INDEX)
             self._index = load_index(copies, shards=self._sizes())
         if self._index is None:
-            self._index = Index.of(catalog([self._reader(name) for name in self._all_shards]))
+            known = () if self.is_shard else known_shards(self.place.derived(INDEX))
+            self._index = Index.of(catalog([self._reader(name) for name in self._all_shards], known=known))
             if not self.is_shard and shard_names(self.place) == self._all_shards:
                 self.place.keep_derived(INDEX, self._index.encode(), is_writing=self.mode == "a")
         return self._index

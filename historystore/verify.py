@@ -21,8 +21,8 @@ from historystore.documents import StoreDocument, canonical_json, is_signed, par
 from historystore.errors import DamagedData, NotAStore, StoreNotFound
 from historystore.files import is_temporary
 from historystore.folder import CHECKPOINTS, DOCUMENT, INDEX, SHARDS
+from historystore.index import LOST, Index, read_index
 from historystore.index import SHARDS as INDEXED_SHARDS
-from historystore.index import Index, read_index
 from historystore.places import Place, StorePath, place_of
 from historystore.problems import Problem, guarded
 from historystore.remote import RemotePlace
@@ -294,13 +294,13 @@ def _index_problems(path: Path, shards: Sequence[Path], readers: Sequence[ShardR
         return [Problem(file=INDEX, message=message)]
     with guarded(problems, INDEX):
         known, there = set(index.json(INDEXED_SHARDS)), {shard.name for shard in shards}
-        replaced = {name for reader in readers for name in reader.header.replaces}
-        gone = "is gone, though the index was made with it: its steps are lost. Restore it from a copy."
-        problems += [Problem(file=f"{SHARDS}/{name}", message=gone) for name in sorted(known - there - replaced)]
+        lost = catalog(readers, known={*known, *index.json(LOST)} - there)[LOST]
+        gone = f"is gone: its steps are lost. Restore it from a copy, or delete {INDEX} to do without it."
+        problems += [Problem(file=f"{SHARDS}/{name}", message=gone) for name in lost]
         if known != there:
             stale = "was made from other shards than those here. The next opening makes it anew."
             problems.append(Problem(file=INDEX, message=stale, is_note=True))
-        elif len(readers) == len(shards) and not index.equals(Index.of(catalog(readers))):
+        elif len(readers) == len(shards) and not index.equals(Index.of(catalog(readers, known=lost))):
             message = "is not what the shards say. It is derived: delete it, and the next opening makes it anew."
             problems.append(Problem(file=INDEX, message=message))
     return problems

@@ -253,7 +253,7 @@ def test_a_lost_shard_is_named_by_the_index_and_missed_by_its_learner(store: Pat
     reader = next(r for r in map(open_shard, shards_of(store)) if (r.segments["first_step"] == 20).any())
     reader.path.unlink()
     lost, gap = sorted(problems_of(store), key=lambda problem: problem.file != f"shards/{reader.path.name}")[:2]
-    assert lost.message.startswith("is gone, though the index was made with it")
+    assert lost.message.startswith("is gone: its steps are lost.")
     assert "steps 20 to 41 of learner" in gap.message
 
 
@@ -364,3 +364,26 @@ def test_what_is_no_store_is_refused(tmp_path: Path) -> None:
         list(verify(tmp_path / "nothing"))
     with pytest.raises(NotAStore, match="is no store"):
         list(verify(tmp_path))
+
+
+def test_a_shard_that_went_missing_is_told_of_until_the_index_is_deleted_or_the_shard_is_back(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    for seed in range(2):
+        with hs.StoreWriter(create(path)) as writer:
+            record(writer, life(seed=seed))
+    store = hs.open(path)
+    gone = path / "shards" / store.shard_names[0]
+    data = gone.read_bytes()
+    store.close()
+    gone.unlink()
+    for _ in range(2):
+        assert len(hs.open(path).learners) == 1, "the index is made anew"
+        (problem,) = (problem for problem in verify(path) if not problem.is_note)
+        assert problem.file == f"shards/{gone.name}"
+    gone.write_bytes(data)
+    assert len(hs.open(path).learners) == 2
+    assert [problem for problem in verify(path) if not problem.is_note] == []
+    gone.unlink()
+    (path / "index.arrow").unlink()
+    assert len(hs.open(path).learners) == 1
+    assert [problem for problem in verify(path) if not problem.is_note] == []
