@@ -75,6 +75,7 @@ def iter_compacted(
     store = open_store(path, mode="a")
     sweep(store.path / SHARDS)
     _remove_replaced(store)
+    store.status_of()  # makes the index anew, lest shards replaced twice since it was made look lost
     bins = _bins(_planned(store), target_bytes=target_bytes)
     total = sum(shard.reader.path.stat().st_size for one in bins for shard in one)
     done = 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import random
 import shutil
 import signal
@@ -292,16 +293,16 @@ def test_a_killed_process_leaves_the_same_sound_store(eventful: Path, tmp_path: 
 
 
 def test_a_folder_listed_behind_its_back_is_listed_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    digest, listing, iterdir = hs.open(path).digest, [], Path.iterdir
+    digest, listing, listdir = hs.open(path).digest, [], os.listdir
 
-    def compacted_meanwhile(folder: Path):
-        if folder.name != "shards" or listing:
-            return iterdir(folder)
+    def compacted_meanwhile(folder: str | Path = ".") -> list[str]:
+        if Path(folder).name != "shards" or listing:
+            return listdir(folder)
         listing.append(folder)
-        before = set(iterdir(folder))
+        before = set(listdir(folder))
         compact(path)
-        return iter(before & set(iterdir(folder)))
+        return sorted(before & set(listdir(folder)))
 
-    monkeypatch.setattr(Path, "iterdir", compacted_meanwhile)
+    monkeypatch.setattr(os, "listdir", compacted_meanwhile)
     assert hs.open(path).digest == digest
     assert listing
