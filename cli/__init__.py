@@ -17,6 +17,7 @@ COMMANDS = {
     "inspect": "Browse stores, learners, tasks and single episodes.",
     "convert": "Write a store anew in another format.",
     "verify": "Check every promise of a store and list every problem.",
+    "recover": "Save what can be read of a damaged store, and list what is lost.",
     "filter": "Keep the learners of a store that meet a condition.",
     "split": "Split a store by task, for training and testing.",
     "merge": "Make one store of several.",

@@ -50,17 +50,23 @@ def attempt_problems(parts: Sequence[Part]) -> Iterator[Problem]:
     Raises:
         DamagedData: a shard of it cannot be read.
     """
-    parts = sorted(parts, key=lambda part: (part.row.sequence, part.file))
+    parts = by_seal(parts)
     if parts[-1].row.continues is not None:
         return
-    problems = list(_row_problems(parts))
+    problems = list(row_problems(parts))
     yield from problems
     if not problems:
         yield from _walk_problems(parts)
 
 
-def _row_problems(parts: Sequence[Part]) -> Iterator[Problem]:
-    """Check that all parts have the same fields, and that an attempt's rows only grow."""
+def by_seal(parts: Sequence[Part]) -> list[Part]:
+    """Return an attempt's parts in the order in which they were sealed."""
+    return sorted(parts, key=lambda part: (part.row.sequence, part.file))
+
+
+def row_problems(parts: Sequence[Part]) -> Iterator[Problem]:
+    """Yield where an attempt's parts have other fields than each other, and rows that do not grow; no step is read."""
+    parts = by_seal(parts)
     with_steps = [part for part in parts if part.has_steps]
     for part in with_steps[1:]:
         if _layout(part) != _layout(with_steps[0]):

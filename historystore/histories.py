@@ -57,12 +57,14 @@ class History:
         return tuple(field.name for field in self.store.fields if all(field.name in present for present in names))
 
     def field(self, name: str) -> Field:
-        """Return a field as this history has it.
+        """Return a field as this history has it, or the store where the history has no step.
 
         Raises:
             MissingField: some of its steps lack the field.
         """
         self._check_fields([name])
+        if not self.num_steps:
+            return self.store.field(name)
         shard = int(self.store.histories.piece_shard[self.store.histories.piece_start[self.index]])
         return next(field for field in self.store.shard_fields(shard) if field.name == name)
 

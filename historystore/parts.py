@@ -68,7 +68,7 @@ def shard_tables(store: StoreDocument, parts: Sequence[LearnerPart]) -> ShardTab
     """Return the shard that some parts of one layout make, one behind the other."""
     fields, steps = _steps(parts)
     segments = _segments(parts)
-    episodes = _joined(
+    episodes = joined_rows(
         "episodes", [_owned(i, rows.columns()) for i, part in enumerate(parts) for rows in part.episodes]
     )
     ends = [
@@ -80,7 +80,7 @@ def shard_tables(store: StoreDocument, parts: Sequence[LearnerPart]) -> ShardTab
     tables = {
         "segments": segments,
         "episodes": episodes,
-        "final_observations": _joined("final_observations", ends, observations),
+        "final_observations": joined_rows("final_observations", ends, observations),
         "updates": _updates(parts),
     }
     header = ShardHeader(
@@ -126,7 +126,7 @@ def _segments(parts: Sequence[LearnerPart]) -> Columns:
             )
         )
         offset += num_streams * length
-    return _joined("segments", columns)
+    return joined_rows("segments", columns)
 
 
 def _updates(parts: Sequence[LearnerPart]) -> Columns:
@@ -147,8 +147,8 @@ def _owned(learner: int, columns: Mapping[str, np.ndarray]) -> Columns:
     return {"learner": np.full(len(columns["stream"]), learner), **columns}
 
 
-def _joined(table: str, rows: Sequence[Columns], observations: Mapping[str, Field] | None = None) -> Columns:
-    """Join rows of a table, also if there are none."""
+def joined_rows(table: str, rows: Sequence[Columns], observations: Mapping[str, Field] | None = None) -> Columns:
+    """Join rows of a table, also if there are none; a final observation's columns are those of some fields."""
     columns: Columns = {}
     for name, dtype in TABLES[table].items():
         columns[name] = np.concatenate([np.zeros(0, dtype), *(part[name].astype(dtype) for part in rows)])

@@ -41,6 +41,16 @@ def damage(reader: ShardReader, file: str) -> list[Problem]:
 
     Nothing is named where a file is damaged in bytes that hold no data.
     """
+    problems = unlike_header(reader, file)
+    unread = {problem.field for problem in problems}
+    if "header" not in unread:
+        for field in reader.header.fields:
+            problems += [] if field.name in unread else _damaged_rows(reader, file, field.name)
+    return problems
+
+
+def unlike_header(reader: ShardReader, file: str) -> list[Problem]:
+    """Name each part that is not there as the header says, as far as that shows without reading the steps."""
     problems: list[Problem] = []
     for part in ("header", "learners", *TABLES):
         with guarded(problems, file, part):
@@ -48,7 +58,8 @@ def damage(reader: ShardReader, file: str) -> list[Problem]:
         if problems and part == "header":
             return problems
     for field in reader.header.fields:
-        problems += _damaged_rows(reader, file, field.name)
+        with guarded(problems, file, field.name):
+            reader.field_chunk_steps(field.name)
     return problems
 
 
@@ -114,10 +125,7 @@ def _parts(space: spaces.Space[Any], values: Any) -> list[tuple[spaces.Space[Any
 def _damaged_rows(reader: ShardReader, file: str, field: str) -> list[Problem]:
     """Name each run of rows of a field that cannot be read; rows are compressed, and so lost, by the chunk."""
     problems: list[Problem] = []
-    with guarded(problems, file, field):
-        chunk = reader.field_chunk_steps(field)
-    if problems:
-        return problems
+    chunk = reader.field_chunk_steps(field)
     runs: list[list[int]] = []
     for start in range(0, reader.header.num_steps, chunk):
         stop = min(start + chunk, reader.header.num_steps)

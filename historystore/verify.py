@@ -1,7 +1,8 @@
 """Does a store keep its promises? Every file of it, to the last byte.
 
 File names are checked against contents, documents against their digests, tables against steps, learners' digests
-against everything that was recorded. Nothing is written, and nothing derived is trusted.
+against everything that was recorded; or less of that, for a quicker answer (`Depth`). Nothing is written, and nothing
+derived is trusted.
 """
 
 from __future__ import annotations
@@ -9,16 +10,17 @@ from __future__ import annotations
 import itertools
 from collections.abc import Collection, Generator, Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from historystore.attempt_check import Part, attempt_problems, parts_of
+from historystore.attempt_check import Part, attempt_problems, parts_of, row_problems
 from historystore.card import CARD, is_card_whole
 from historystore.catalog import catalog, summary
 from historystore.checkpoints import DOCUMENT as CHECKPOINT
 from historystore.checkpoints import CheckpointDocument
 from historystore.documents import StoreDocument, canonical_json, is_signed, parse_document, parse_json
-from historystore.errors import DamagedData, NotAStore, StoreNotFound
+from historystore.errors import DamagedData, InvalidValue, NotAStore, StoreNotFound
 from historystore.files import is_temporary
 from historystore.folder import CHECKPOINTS, DOCUMENT, INDEX, SHARDS
 from historystore.index import LOST, Index, read_index
@@ -28,12 +30,21 @@ from historystore.problems import Problem, guarded
 from historystore.remote import RemotePlace
 from historystore.remote.mirror import mirror
 from historystore.replay import learner_digest
-from historystore.shard_check import contradictions, damage, notes, sha256_of
+from historystore.shard_check import contradictions, damage, notes, sha256_of, unlike_header
 from historystore.shards import ShardReader, open_shard, suffixes
 from historystore.shards.protocol import is_shard_name
 from historystore.store import Store
 from historystore.visible import superseded, visible_shards
 
+Depth = Literal["structure", "checksums", "semantics"]
+"""How far a check goes, each as far as the one before it and further.
+
+`structure`: names, documents, headers, and whether the small tables and the steps' shapes agree with them; neither
+steps nor checkpoints are read. `checksums`: every byte, against names, digests and the checksums inside of shards.
+`semantics`: what the data say: episodes against flags and rewards, steps without a gap, values against spaces, and
+learners' digests, all computed anew.
+"""
+DEPTHS: tuple[Depth, ...] = ("structure", "checksums", "semantics")
 _MAY_BE_LOST = ("segments", "updates")
 """What an attempt lacks where the shard that held it is too damaged to say so."""
 _CHANGED = "does not hold what was written to it. Restore it from a copy."
@@ -52,33 +63,37 @@ class Checked(BaseModel):
     problems: tuple[Problem, ...] = ()
 
 
-def verify(path: StorePath | Place) -> Iterator[Problem]:
+def verify(path: StorePath | Place, *, depth: Depth = "semantics") -> Iterator[Problem]:
     """Yield every problem of a store, or of one shard, with its place.
 
-    Reads every byte. Notes (`is_note`) break no promise: files that do not belong, what a killed recorder left behind.
+    Reads every byte, unless `depth` is ``"structure"``. Notes (`is_note`) break no promise: files that do not belong,
+    what a killed recorder left behind.
 
     Raises:
         StoreNotFound: nothing is there.
         NotAStore: something else is there.
+        InvalidValue: there is no such depth.
     """
-    for checked in iter_checked(path):
+    for checked in iter_checked(path, depth=depth):
         yield from checked.problems
 
 
-def iter_checked(path: StorePath | Place) -> Iterator[Checked]:
+def iter_checked(path: StorePath | Place, *, depth: Depth = "semantics") -> Iterator[Checked]:
     """Check a store as `verify` does, and yield progress as well.
 
     A remote store is copied first, into a folder for as long as this takes: what is checked is what the server has.
     """
+    if depth not in DEPTHS:
+        raise InvalidValue(f"depth: there is no {depth!r}, expected one of {', '.join(DEPTHS)}. Choose one.")
     place = place_of(path)
     if isinstance(place, RemotePlace):
-        yield from _iter_remote(place)
+        yield from _iter_remote(place, depth=depth)
         return
     path = place.path
     if not path.exists():
         raise StoreNotFound(f"{path}: there is nothing. Check the path; hist inspect lists the stores of a folder.")
     if path.is_file():
-        yield from _iter_shards([path], folder=path.parent, store=None)
+        yield from _iter_shards([path], folder=path.parent, store=None, depth=depth)
         return
     if not (path / DOCUMENT).exists() and not (path / SHARDS).is_dir():
         raise NotAStore(f"{path}: is no store, it has no {DOCUMENT}. Check the path; hist inspect lists those there.")
@@ -89,33 +104,34 @@ def iter_checked(path: StorePath | Place) -> Iterator[Checked]:
     problems += _notes(path, path, (DOCUMENT, INDEX, CARD, SHARDS, CHECKPOINTS))
     problems += _notes(path, path / SHARDS, {one.name for one in shards})
     yield Checked(what=DOCUMENT, done=0, total=total, problems=tuple(problems))
-    readers = yield from _iter_shards(shards, folder=path, store=document)
+    readers = yield from _iter_shards(shards, folder=path, store=document, depth=depth)
     named = {row.checkpoint for reader in readers for row in reader.learners if row.checkpoint}
-    problems = [*_checkpoint_problems(path, named), *_index_problems(path, shards, readers)]
-    problems += _continued_problems(path, document, readers)
+    problems = [*_checkpoint_problems(path, named, depth), *_index_problems(path, shards, readers)]
+    if depth == "semantics":
+        problems += _continued_problems(path, document, readers)
     yield Checked(what=INDEX, done=total, total=total, problems=tuple(problems))
 
 
-def _iter_remote(place: RemotePlace) -> Iterator[Checked]:
+def _iter_remote(place: RemotePlace, *, depth: Depth) -> Iterator[Checked]:
     """Copy a remote store and check the copy."""
     with mirror(place) as copy:
         total, done = 3 * copy.num_bytes, 0
         for name, num_bytes in copy.iter_copied():
             done += num_bytes
             yield Checked(what=f"fetching {name}", done=done, total=total)
-        for checked in iter_checked(copy.path):
+        for checked in iter_checked(copy.path, depth=depth):
             yield checked.model_copy(update={"done": min(done + checked.done, total), "total": total})
 
 
 def _iter_shards(
-    paths: Sequence[Path], *, folder: Path, store: StoreDocument | None
+    paths: Sequence[Path], *, folder: Path, store: StoreDocument | None, depth: Depth
 ) -> Generator[Checked, None, list[ShardReader]]:
     """Check each shard by itself, then every attempt over all shards; return the readable shards."""
     total, done = 2 * sum(_size(path) for path in paths), 0
     readers: list[ShardReader] = []
     losses = _Losses()
     for path in paths:
-        problems = _shard_problems(path, str(path.relative_to(folder)), store)
+        problems = _shard_problems(path, str(path.relative_to(folder)), store, depth)
         if all(problem.is_note for problem in problems):
             readers.append(open_shard(path))
         else:
@@ -126,7 +142,7 @@ def _iter_shards(
     num_parts, start, num_done = max(1, sum(map(len, attempts))), done, 0
     nothing: list[Part] = []
     for parts, following in itertools.zip_longest(attempts, attempts[1:], fillvalue=nothing):
-        problems = _attempt_problems(parts, losses)
+        problems = _attempt_problems(parts, losses, depth)
         num_done += len(parts)
         done = start + (total - start) * num_done // num_parts
         yield Checked(what=f"learner {parts[0].row.learner[:12]}", done=done, total=total, problems=tuple(problems))
@@ -169,16 +185,19 @@ def _document(path: Path) -> tuple[StoreDocument | None, list[Problem]]:
     return None, problems
 
 
-def _shard_problems(path: Path, file: str, store: StoreDocument | None) -> list[Problem]:
+def _shard_problems(path: Path, file: str, store: StoreDocument | None, depth: Depth) -> list[Problem]:
     """Check a shard by itself. Damaged bytes are looked into only to say where the damage lies."""
     problems: list[Problem] = []
+    is_read = depth != "structure"
     with guarded(problems, file):
         name = path.name.partition(".")[0]
-        if is_shard_name(path.name) and sha256_of(path) != name:
+        if is_read and is_shard_name(path.name) and sha256_of(path) != name:
             problems.append(Problem(file=file, message=f"is not named by its SHA-256: it {_CHANGED}"))
         reader = open_shard(path)
-        problems += damage(reader, file) if problems else contradictions(reader, file, store)
+        problems += damage(reader, file) if is_read else unlike_header(reader, file)
         if not problems:
+            problems += contradictions(reader, file, store)
+        if not problems and depth == "semantics":
             problems += notes(reader, file)
         reader.close()
     return problems
@@ -202,7 +221,7 @@ def _attempts(readers: Sequence[ShardReader], folder: Path) -> list[list[Part]]:
     return sorted(attempts.values(), key=lambda parts: [part.file for part in parts])
 
 
-def _attempt_problems(parts: Sequence[Part], losses: _Losses) -> list[Problem]:
+def _attempt_problems(parts: Sequence[Part], losses: _Losses, depth: Depth) -> list[Problem]:
     """Check one attempt, unless part of it lies in a shard whose damage was told."""
     problems: list[Problem] = []
     row = parts[0].row
@@ -210,7 +229,7 @@ def _attempt_problems(parts: Sequence[Part], losses: _Losses) -> list[Problem]:
         return problems
     with guarded(problems, parts[-1].file):
         try:
-            problems += attempt_problems(parts)
+            problems += attempt_problems(parts) if depth == "semantics" else row_problems(parts)
         except DamagedData:
             found = [problem for part in parts for problem in damage(part.reader, part.file)]
             losses.files |= {problem.file for problem in found}
@@ -244,8 +263,9 @@ def _continued_problems(path: Path, document: StoreDocument | None, readers: Seq
     return problems
 
 
-def _checkpoint_problems(path: Path, named: set[str]) -> Iterator[Problem]:
+def _checkpoint_problems(path: Path, named: set[str], depth: Depth) -> Iterator[Problem]:
     """Check the checkpoints that are there, and that those which learners name are."""
+    check = _absence_problems if depth == "structure" else _hash_problems
     there = {folder.name for folder in (path / CHECKPOINTS).glob("*") if (folder / CHECKPOINT).exists()}
     for name in sorted(named - there):
         yield Problem(
@@ -255,12 +275,17 @@ def _checkpoint_problems(path: Path, named: set[str]) -> Iterator[Problem]:
         file = f"{CHECKPOINTS}/{name}/{CHECKPOINT}"
         problems: list[Problem] = []
         with guarded(problems, file):
-            yield from _hash_problems(path, file, name)
+            yield from check(path, file, name)
             files = parse_document(CheckpointDocument, (path / file).read_bytes(), where=file).files
             for one, digest in files.items():
-                yield from _hash_problems(path, f"{CHECKPOINTS}/{name}/{one}", digest)
+                yield from check(path, f"{CHECKPOINTS}/{name}/{one}", digest)
             yield from _notes(path, path / CHECKPOINTS / name, {CHECKPOINT, *files})
         yield from problems
+
+
+def _absence_problems(path: Path, file: str, _digest: str) -> Iterator[Problem]:
+    if not (path / file).is_file():
+        yield Problem(file=file, message="is missing. Restore it from a copy.")
 
 
 def _hash_problems(path: Path, file: str, digest: str) -> Iterator[Problem]:

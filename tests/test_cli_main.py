@@ -42,7 +42,7 @@ def test_every_command_of_the_help_page_has_a_help_page_of_its_own() -> None:
     page = hist("--help").stdout
     names = re.findall(r"^  (\w+)  ", page[page.index("Commands:") :], re.MULTILINE)
     assert names == [
-        *("record", "inspect", "convert", "verify", "filter", "split", "merge", "compact", "diff"),
+        *("record", "inspect", "convert", "verify", "recover", "filter", "split", "merge", "compact", "diff"),
         *("train", "evaluate", "import", "export", "migrate", "schema"),
     ]
     for name in names:

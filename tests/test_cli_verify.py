@@ -73,7 +73,19 @@ def test_json_is_alone_on_stdout(folder: Path) -> None:
     assert (answer.returncode, answer.stderr) == (1, "")
     message = "does not hold what was written to it. It is derived: delete it, and the next opening makes it anew."
     problem = {"file": "index.arrow", "field": None, "rows": None, "message": message, "is_note": False}
-    assert json.loads(answer.stdout) == {"path": "store", "is_whole": False, "problems": [problem]}
+    assert json.loads(answer.stdout) == {
+        "path": "store",
+        "depth": "semantics",
+        "is_whole": False,
+        "problems": [problem],
+    }
+
+
+def test_a_depth_that_reads_no_step_says_so(folder: Path) -> None:
+    answer = hist("verify", "store", "--depth", "structure", cwd=folder)
+    assert (answer.returncode, answer.stdout) == (0, "store: sound in its structure. The steps were not read.\n")
+    answer = hist("verify", "store", "--depth", "checksums", "--json", cwd=folder)
+    assert json.loads(answer.stdout) == {"path": "store", "depth": "checksums", "is_whole": True, "problems": []}
 
 
 def test_nothing_is_written(folder: Path) -> None:

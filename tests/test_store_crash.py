@@ -24,7 +24,7 @@ WRITER = """
     import historystore as hs
 
     lived = life(seed={seed}, num_steps=4000)
-    writer = hs.StoreWriter(create(Path({path!r})))
+    writer = hs.StoreWriter(create(Path({path!r})), format={way!r})
     learner = writer.begin(lived.spec)
     for start in range(0, 4000, 40):
         lived.add(learner, start, start + 40)
@@ -33,12 +33,36 @@ WRITER = """
 """
 
 
-def test_a_writer_killed_at_any_moment_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
+def writing(path: Path, *, seed: int, way: str) -> subprocess.Popen[str]:
+    """Start a writer that seals every 40 steps, and says so."""
+    script = textwrap.dedent(WRITER).format(tests=str(Path(__file__).parent), path=str(path), seed=seed, way=way)
+    return subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize("way", ["hdf5", "arrow"])
+def test_what_a_reader_finds_beside_a_writer_was_lived_and_is_no_less_than_acknowledged(
+    tmp_path: Path, way: str
+) -> None:
+    path, lived = tmp_path / "s", life(num_steps=4000)
+    with writing(path, seed=0, way=way) as process:
+        assert process.stdout is not None
+        for _ in range(12):
+            acknowledged = int(process.stdout.readline())
+            store = hs.open(path)
+            for history in store.learners[0].histories:
+                assert history.num_steps >= acknowledged
+                rewards = history.read(fields=["reward"])["reward"]
+                assert np.array_equal(rewards, lived.steps["reward"][: history.num_steps, history.stream])
+            store.close()
+        process.kill()
+
+
+@pytest.mark.parametrize("way", ["hdf5", "arrow"])
+def test_a_writer_killed_at_any_moment_loses_nothing_that_was_acknowledged(tmp_path: Path, way: str) -> None:
     rng = np.random.default_rng(0)
     path = tmp_path / "s"
-    for seed in range(6):
-        script = textwrap.dedent(WRITER).format(tests=str(Path(__file__).parent), path=str(path), seed=seed)
-        with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as process:
+    for seed in range(4):
+        with writing(path, seed=seed, way=way) as process:
             assert process.stdout is not None
             acknowledged = int(process.stdout.readline())
             time.sleep(float(rng.uniform(0.0, 0.15)))
@@ -55,11 +79,11 @@ def test_a_writer_killed_at_any_moment_loses_nothing_that_was_acknowledged(tmp_p
             assert np.array_equal(history.read()["observation"], expected)
     with hs.StoreWriter(create(path)) as writer:
         assert not [file for file in (path / "shards").iterdir() if file.suffix == ".tmp"]
-        for seed in range(6):
+        for seed in range(4):
             record(writer, life(seed=seed, num_steps=4000))
     again = hs.open(path)
     assert set(again.status_of().values()) == {"complete"}
-    assert again.digest == small_store(tmp_path / "t", num_learners=6, num_steps=4000).digest
+    assert again.digest == small_store(tmp_path / "t", num_learners=4, num_steps=4000).digest
 
 
 def test_a_writer_sweeps_what_dead_processes_left_and_nothing_else(tmp_path: Path) -> None:

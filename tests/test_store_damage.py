@@ -175,3 +175,15 @@ def test_damage_in_an_arrow_shard_names_the_field_and_the_rows(tmp_path: Path) -
     with pytest.raises(DamagedData) as caught:
         history.read(0, 70_000)
     assert str(caught.value).startswith(f"{path}: reward, rows {first} to 70000 cannot be read, its checksum does")
+
+
+def test_a_length_that_asks_for_too_much_memory_is_damage_and_no_lack_of_memory(tmp_path: Path) -> None:
+    store = small_store(tmp_path / "s", way="arrow-archive")
+    path = store.path / "shards" / store.shard_names[0]
+    store.close()
+    data = path.read_bytes()
+    magic = b"\x28\xb5\x2f\xfd"  # a Zstandard frame, behind the eight bytes of its content's length
+    place = data.index(magic) - 8
+    path.write_bytes(data[:place] + (1 << 60).to_bytes(8, "little") + data[place + 8 :])
+    with pytest.raises(DamagedData, match="cannot be read, it asks for too much memory"):
+        everything(open_shard(path))

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from damages import flip_in
 from gymnasium import spaces
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -17,9 +18,10 @@ import historystore as hs
 from historystore.errors import DamagedData, InvalidValue
 from historystore.fields import flatten, unflatten
 from historystore.packed import pack, unpack
-from historystore.shards import arrow
+from historystore.recover import recover
+from historystore.shards import arrow, open_shard
 from historystore.spaces import space_from_json, space_to_json
-from historystore.verify import verify
+from historystore.verify import Depth, verify
 
 
 @settings(max_examples=200, deadline=None)
@@ -176,6 +178,24 @@ def test_the_values_of_a_text_space_come_back_as_text(tmp_path: Path) -> None:
     columns = store.learners[0].histories[0].read(0, 7)
     texts = unflatten("observation", space, columns)["text"].tolist()
     assert texts == [value["text"] for value in np.array(sampled(space, seed=0, num_values=10))[[0, 1, 2, 4, 5, 6, 8]]]
+
+
+@pytest.mark.parametrize("name", ["hdf5", "arrow"])
+@pytest.mark.parametrize("depth", ["checksums", "semantics"])
+def test_damaged_text_is_named_and_what_comes_before_it_is_saved(tmp_path: Path, name: str, depth: Depth) -> None:
+    path = tmp_path / "s"
+    store, _ = lived(path, spaces.Text(30, min_length=20), seed=0, name=name)
+    observations = store.learners[0].histories[0].read(0, 3)["observation"].tolist()
+    store.close()
+    (shard,) = (one for one in (path / "shards").iterdir() if open_shard(one).segments["first_step"].tolist() == [3])
+    flip_in(shard, "steps/observation")
+    found = [problem.field for problem in verify(path, depth=depth) if not problem.is_note]
+    assert found == [None, "observation"]
+    losses = [(loss.rows, loss.fields) for state in recover(path, tmp_path / "out") for loss in state.losses]
+    (history,) = hs.open(tmp_path / "out").learners[0].histories
+    assert losses == [((history.num_steps, 7), ("observation",))]
+    assert history.read(0, 3)["observation"].tolist() == observations
+    assert [problem for problem in verify(tmp_path / "out") if not problem.is_note] == []
 
 
 def test_text_that_was_not_packed_is_refused_and_nothing_is_added(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from store_samples import ACTIONS, OBSERVATIONS, checkpoint, create, life, record, small_store, spec
+from store_samples import ACTIONS, OBSERVATIONS, WAYS, checkpoint, create, life, record, small_store, spec
 
 import historystore as hs
 from historystore.card import write_card
@@ -21,7 +21,7 @@ from historystore.index import Index, read_index
 from historystore.problems import Problem
 from historystore.shards import ShardTables, open_shard, shard_format
 from historystore.shards.protocol import TABLES
-from historystore.verify import iter_checked, verify
+from historystore.verify import DEPTHS, iter_checked, verify
 
 
 def problems_of(path: Path) -> list[Problem]:
@@ -33,14 +33,22 @@ def texts(path: Path) -> list[str]:
 
 
 def shards_of(path: Path) -> list[Path]:
-    return sorted((path / "shards").glob("*.h5"))
+    return sorted(path.glob("shards/*.*"))
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with everything in it: several shards, an unfinished learner, a checkpoint, a card and an index."""
-    path = tmp_path_factory.mktemp("whole") / "store"
-    with hs.StoreWriter(create(path)) as writer:
+    return complete_store(tmp_path_factory.mktemp("whole") / "store", way="hdf5")
+
+
+@pytest.fixture(scope="module")
+def whole_arrow(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return complete_store(tmp_path_factory.mktemp("whole") / "store", way="arrow")
+
+
+def complete_store(path: Path, *, way: str) -> Path:
+    """Record everything there is: several shards, an unfinished learner, a checkpoint, a card and an index."""
+    with hs.StoreWriter(create(path), **WAYS[way]) as writer:
         name = checkpoint(path)
         record(writer, life(seed=0), cuts=(7, 33), seals=(20, 41))
         record(writer, life(seed=1, num_streams=1), finish=None).finish(status="complete", checkpoint=name)
@@ -109,6 +117,15 @@ def read_all(path: Path) -> dict[tuple[str, int], dict[str, np.ndarray]]:
 def test_damage_anywhere_is_found_in_its_file_and_never_returned_as_data(
     store: Path, whole: Path, pattern: str
 ) -> None:
+    check_damage(store, whole, pattern)
+
+
+def test_damage_anywhere_in_an_arrow_shard_is_found_too(tmp_path: Path, whole_arrow: Path) -> None:
+    check_damage(Path(shutil.copytree(whole_arrow, tmp_path / "store")), whole_arrow, "shards/*")
+
+
+def check_damage(store: Path, whole: Path, pattern: str) -> None:
+    """Damage files of a copy of a store, one after the other."""
     rng = random.Random(pattern)
     truth = read_all(whole)
     for place in sorted(whole.glob(pattern)):
@@ -148,7 +165,7 @@ def test_damage_in_a_field_is_named_with_its_rows(tmp_path: Path) -> None:
 Change = Callable[[ShardTables], ShardTables]
 
 
-def rewritten(store: Path, change: Change, *, shard: int = -1) -> Path:
+def rewritten(store: Path, change: Change, *, shard: int = -1, way: str = "hdf5") -> Path:
     """Replace a shard of a store by one that says something else, and is named by its SHA-256."""
     path = shards_of(store)[shard]
     reader = open_shard(path)
@@ -164,11 +181,13 @@ def rewritten(store: Path, change: Change, *, shard: int = -1) -> Path:
         name: shape.model_copy(update={"num_rows": len(getattr(tables, name)["learner"])})
         for name, shape in tables.header.tables.items()
     }
-    data = shard_format("hdf5").encode(replace(tables, header=tables.header.model_copy(update={"tables": shapes})))
+    written = shard_format(WAYS[way]["format"], profile=WAYS[way].get("profile"))
+    data = written.encode(replace(tables, header=tables.header.model_copy(update={"tables": shapes})))
     path.unlink()
-    (path.parent / f"{sha256_hex(data)}.h5").write_bytes(data)
+    place = path.parent / f"{sha256_hex(data)}{written.suffix}"
+    place.write_bytes(data)
     (store / "index.arrow").unlink(missing_ok=True)
-    return path.parent / f"{sha256_hex(data)}.h5"
+    return place
 
 
 def changed(table: str, column: str, row: int, value: object) -> Change:
@@ -330,6 +349,29 @@ def test_a_checkpoint_that_a_learner_names_must_be_there(store: Path) -> None:
     (folder / "model.json").unlink()
     (problem,) = problems_of(store)
     assert problem.file == f"checkpoints/{folder.name}"
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_each_depth_finds_what_the_one_before_it_cannot(tmp_path: Path, way: str) -> None:
+    path = small_store(tmp_path / "store", num_learners=1, num_streams=1, num_steps=3000, way=way).path
+    (shard,) = (path / "shards").iterdir()
+    whole = shard.read_bytes()
+
+    def num_problems() -> list[int]:
+        return [sum(not problem.is_note for problem in verify(path, depth=depth)) for depth in DEPTHS]
+
+    assert num_problems() == [0, 0, 0]
+    for place in range(len(whole) // 2, len(whole), 997):
+        shard.write_bytes(whole[:place] + bytes([whole[place] ^ 16]) + whole[place + 1 :])
+        structure, checksums, semantics = num_problems()
+        assert 0 < checksums == semantics
+        if structure == 0 and checksums > 1:  # the name, and a field
+            break
+    else:
+        pytest.fail("no step was hit")
+    shard.write_bytes(whole)
+    rewritten(path, changed("episodes", "return", 1, 99.0), way=way)
+    assert num_problems() == [0, 0, 1]
 
 
 def test_values_outside_the_space_are_kept_and_noted(tmp_path: Path) -> None:
