@@ -139,6 +139,7 @@ class _JsonLines:
             {
                 "store": str(plan.place),
                 "num_skipped": plan.num_skipped,
+                "num_without_checkpoint": plan.num_without_checkpoint,
                 "num_retried": plan.num_retried,
                 "num_added": plan.num_added,
                 "learner": plan.template.model_dump(mode="json", exclude={"task", "seed"}),
@@ -211,6 +212,11 @@ def _plan_text(plan: RecordPlan) -> str:
         f"  skips {plan.num_skipped:,} (complete), retries {plan.num_retried:,} (partial or failed), "
         f"adds {plan.num_added:,}; {plan.num_workers} worker{'s' if plan.num_workers > 1 else ''}",
     ]
+    if plan.num_without_checkpoint:
+        lines.append(
+            f"  {plan.num_without_checkpoint:,} of the complete learners have no checkpoint and get none; "
+            "record them into another store for that"
+        )
     if spec.num_steps != plan.num_steps_asked:
         asked = f"{plan.num_steps_asked:,}"
         lines.append(f"  {spec.num_steps:,} steps instead of {asked}: {spec.algorithm} lives whole rollouts")

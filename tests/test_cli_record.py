@@ -36,6 +36,18 @@ def test_the_help_page_teaches_with_examples():
     assert hist("record", "--help").stdout == page
 
 
+def test_checkpoints_asked_for_too_late_are_said_not_to_come(tmp_path):
+    for seeds in ("0", "0-1"):
+        asked = ["--checkpoints", "final"] if seeds == "0-1" else []
+        answer = hist(*recording(*TINY, *asked, seeds=seeds), cwd=tmp_path)
+        assert answer.returncode == 0, answer.stderr
+    assert answer.stderr.splitlines()[2] == (
+        "  1 of the complete learners have no checkpoint and get none; record them into another store for that"
+    )
+    again = hist(*recording(*TINY, "--checkpoints", "final", "--json"), cwd=tmp_path)
+    assert json.loads(again.stdout.splitlines()[0])["num_without_checkpoint"] == 1
+
+
 def test_a_recording_ends_with_the_store_its_digest_and_the_next_command(tmp_path):
     answer = hist(*recording(*TINY, "--workers", "1", "--checkpoints", "final", "--fields", "value"), cwd=tmp_path)
     assert answer.returncode == 0, answer.stderr

@@ -116,4 +116,5 @@ def test_a_full_disk_under_the_metrics_is_told_with_their_path(tmp_path: Path) -
     command = [sys.executable, "-c", LOG_MUCH, str(tmp_path)]
     answer = subprocess.run(command, capture_output=True, text=True, check=False)
     expected = f"historystore.errors.WriteFailed: {tmp_path / 'metrics.jsonl'}: cannot be written, file too large."
-    assert answer.stderr.splitlines()[-1].startswith(expected)
+    # TensorBoard's own thread may speak before or after.
+    assert any(line.startswith(expected) for line in answer.stderr.splitlines())

@@ -47,6 +47,8 @@ class RecordPlan:
     """What was asked for; an algorithm that learns in rollouts lives whole ones (`template.num_steps`)."""
     fields: tuple[str, ...] | None
     checkpoints: Checkpoints | None
+    num_without_checkpoint: int
+    """Learners that the store holds complete, and without the checkpoint that is asked for: they stay so."""
     num_workers: int
     seal_mb: float
     seal_s: float
@@ -130,6 +132,7 @@ def plan_recording(
         num_steps_asked=num_steps,
         fields=None if fields is None else tuple(dict.fromkeys(fields)),
         checkpoints=_checked_checkpoints(checkpoints),
+        num_without_checkpoint=0 if checkpoints is None else _num_without_checkpoint(place, template, wanted, todo),
         num_workers=min(_positive("--workers", workers, _num_cores()), max(len(todo), 1)),
         seal_mb=_positive("--seal-mb", seal_mb, DEFAULT_SEAL_MB),
         seal_s=_positive("--seal-s", seal_s, DEFAULT_SEAL_S),
@@ -161,6 +164,13 @@ def _todo(place: Place, template: LearnerSpec, seeds: Seeds) -> tuple[tuple[int,
     states = {seed: status.get(spec_of_seed(template, seed).id) for seed in seeds} if status else dict.fromkeys(seeds)
     todo = tuple(seed for seed, state in states.items() if state != "complete")
     return todo, sum(states[seed] is not None for seed in todo)
+
+
+def _num_without_checkpoint(place: Place, template: LearnerSpec, seeds: Seeds, todo: Sequence[int]) -> int:
+    """Count the learners among the complete ones that have no checkpoint."""
+    complete = {spec_of_seed(template, seed).id for seed in set(seeds).difference(todo)}
+    learners = open_store(place).learners if complete else ()
+    return sum(learner.row.checkpoint is None for learner in learners if learner.id in complete)
 
 
 def _matching_store(place: Place, family: str) -> Store:
