@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from space_samples import all_spaces, are_equal, sampled
 
 import historystore as hs
+from historystore.convert import convert
 from historystore.errors import DamagedData, InvalidValue
 from historystore.fields import flatten, unflatten
 from historystore.packed import pack, unpack
@@ -170,6 +171,20 @@ def test_a_store_keeps_every_value_of_any_space(
         assert nexts[name].tolist() == column.tolist() or nexts[name].tobytes() == column.tobytes()
     unflatten("observation", space, columns)
     assert [problem for problem in verify(path) if not problem.is_note] == []
+
+
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(space=all_spaces(), seed=st.integers(0, 1000))
+def test_from_hdf5_to_arrow_and_back_the_digest_stays_whatever_the_space(
+    tmp_path_factory: pytest.TempPathFactory, space: spaces.Space[Any], seed: int
+) -> None:
+    folder = tmp_path_factory.mktemp("way")
+    store, _ = lived(folder / "store", space, seed=seed, name="hdf5")
+    for source, target, name in (("store", "other", "arrow"), ("other", "back", "hdf5")):
+        for _ in convert(folder / source, folder / target, format=name):
+            pass
+        assert hs.open(folder / target).digest == store.digest
+        assert [problem for problem in verify(folder / target) if not problem.is_note] == []
 
 
 def test_the_values_of_a_text_space_come_back_as_text(tmp_path: Path) -> None:
