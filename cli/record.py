@@ -34,6 +34,13 @@ class _Terminated(KeyboardInterrupt):
 @click.command(context_settings={"show_default": True})
 @click.option("--algo", required=True, help="Learning algorithm: ppo, a2c or dqn.")
 @click.option("--env", required=True, help="Task family: darkroom or darkroom-hard.")
+@click.option(
+    "--env-arg",
+    "env_assignments",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="An argument of the family, such as size=13.",
+)
 @click.option("--seeds", required=True, help="Inclusive ranges, such as 0-99,205; a seed decides the task.")
 @click.option("--out", type=STORE, show_default="<env>-<algo>", help="The store, a folder or URL; made if absent.")
 @click.option("--steps", type=int, show_default="preset", help="A learner's steps, over all its streams.")
@@ -65,6 +72,7 @@ def command(
     context: click.Context,
     /,
     assignments: tuple[str, ...],
+    env_assignments: tuple[str, ...],
     fields: str | None,
     quiet: bool,
     is_json: bool,
@@ -89,6 +97,7 @@ def command(
       hist record --algo ppo --env darkroom --seeds 0-99 --json > progress.jsonl
     """
     options["set"] = dict(parse_assignment(text) for text in assignments)
+    options["env_args"] = dict(parse_assignment(text, option="--env-arg") for text in env_assignments)
     options["fields"] = None if fields is None else [name.strip() for name in fields.split(",") if name.strip()]
     show = _JsonLines() if is_json else _Terminal(is_quiet=quiet)
     try:

@@ -12,7 +12,7 @@ from historystore.errors import InvalidValue
 from historystore.fields import unflatten
 from historystore.store import History, Learner, Store
 from historystore.summary import Summary
-from historystore.tasks import families, family
+from historystore.tasks import find
 
 
 class Step(Summary):
@@ -98,9 +98,10 @@ def _history(learner: Learner, stream: int) -> History:
 
 
 def _drawing(store: Store, learner: Learner, columns: dict[str, np.ndarray]) -> str | None:
-    if store.document.family not in families():
+    family = find(store.document.family, learner.spec.env_args)
+    if family is None:
         return None
-    return family(store.document.family).draw_episode(
+    return family.draw_episode(
         learner.spec.task,
         unflatten("observation", store.observation_space, columns),
         unflatten("action", store.action_space, columns),

@@ -17,7 +17,7 @@ from historystore.errors import InvalidValue
 from historystore.returns import learner_final_returns
 from historystore.store import Learner, Store
 from historystore.summary import Summary, curve_of, training_steps
-from historystore.tasks import families, family
+from historystore.tasks import find
 
 SHORT_BINS = 24
 """Bins of a curve that shares its line with other columns."""
@@ -176,8 +176,10 @@ def task_text(task: dict[str, JsonValue]) -> str:
 
 
 def _tasks(store: Store) -> list[dict[str, JsonValue]]:
-    if store.document.family in families():
-        return family(store.document.family).tasks()
+    args = store.learners[0].spec.env_args if store.learners else {}
+    family = find(store.document.family, args)
+    if family is not None and family.num_tasks:
+        return family.tasks()
     distinct = {canonical_json(learner.spec.task): learner.spec.task for learner in store.learners}
     return [distinct[key] for key in sorted(distinct)]
 

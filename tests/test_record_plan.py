@@ -11,6 +11,7 @@ import pytest
 
 from historystore.errors import InvalidValue, NotAStore
 from historystore.recording import plan_recording
+from historystore.recording.crew import groups_of
 from historystore.recording.hyperparameters import parse_assignment, resolve_hyperparameters
 from historystore.recording.plan import spec_of_seed
 from historystore.recording.signature import signature
@@ -205,3 +206,39 @@ def test_a_store_whose_making_was_cut_short_is_made_by_the_same_command(tmp_path
     (tmp_path / "s" / ".host-1-0123456789abcdef.tmp").touch()
     plan = plan_recording("ppo", "darkroom", "0-2", out=tmp_path / "s")
     assert plan.num_added == 3
+
+
+def test_an_argument_of_the_family_makes_another_learner_and_another_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    plain = plan_recording("ppo", "darkroom", "0-2")
+    same = plan_recording("ppo", "darkroom", "0-2", env_args={"size": 9})
+    large = plan_recording("ppo", "darkroom", "0-2", env_args={"size": 13})
+    assert (str(plain.place), str(large.place)) == ("darkroom-ppo", "darkroom-size-13-ppo")
+    assert (plain.template.env_args, same.template.env_args, large.template.env_args) == ({}, {}, {"size": 13})
+    goals = {tuple(spec_of_seed(large.template, seed).task["goal"]) for seed in range(169)}
+    assert goals == {(x, y) for x in range(13) for y in range(13)}
+
+
+@pytest.mark.parametrize(
+    ("args", "line"),
+    [
+        ({"sise": 13}, "--env-arg: darkroom has no argument 'sise', expected size, max_episode_steps. Check the name."),
+        ({"size": "13"}, '--env-arg size: darkroom takes a whole number, got "13". Change the value.'),
+        ({"size": True}, "--env-arg size: darkroom takes a whole number, got true. Change the value."),
+        ({"size": 1}, "--env-arg size: expected 2 to 101 cells a side, got 1. Change the value."),
+    ],
+)
+def test_bad_arguments_of_a_family_get_one_line(args, line):
+    with pytest.raises(InvalidValue) as refusal:
+        plan_recording("ppo", "darkroom", "0", env_args=args)
+    assert str(refusal.value) == line
+
+
+@pytest.mark.parametrize(
+    ("num_seeds", "size", "num_workers", "lengths"),
+    [(5, 1, 2, [1] * 5), (324, 256, 2, [162, 162]), (600, 256, 2, [200] * 3), (3, 256, 8, [1] * 3), (1, 64, 1, [1])],
+)
+def test_learners_are_dealt_in_even_groups_enough_for_every_worker(num_seeds, size, num_workers, lengths):
+    groups = groups_of(range(num_seeds), size=size, num_workers=num_workers)
+    assert [len(group) for group in groups] == lengths
+    assert [seed for group in groups for seed in group] == list(range(num_seeds))

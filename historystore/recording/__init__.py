@@ -29,6 +29,8 @@ def record(
     env: str,
     seeds: str | int | Iterable[int],
     *,
+    env_args: Mapping[str, Any] | None = None,
+    engine: str | None = None,
     out: str | os.PathLike[str] | None = None,
     steps: int | None = None,
     streams: int | None = None,
@@ -53,6 +55,8 @@ def record(
         algo: the learning algorithm, such as "ppo".
         env: the task family, such as "darkroom"; a learner's seed decides its task.
         seeds: such as "0-99,205" (inclusive), an integer, or integers.
+        env_args: arguments of the family that are not to be its defaults, such as {"size": 13}.
+        engine: what learns, "sb3" by default.
         out: the store's directory or URL, made when it is not there; `<env>-<algo>` by default.
         steps: environment steps of a learner over all its streams, rounded up to whole rollouts.
         streams: parallel environments of a learner.
@@ -80,6 +84,8 @@ def record(
         algo,
         env,
         seeds,
+        env_args=env_args,
+        engine=engine,
         out=out,
         steps=steps,
         streams=streams,

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import os
 import selectors
 import signal
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from historystore.errors import HistoryError, WriteFailed
 from historystore.recording.launcher import Launcher
@@ -22,16 +24,23 @@ _MOST_DEATHS = 2
 _MOST_FALSE_STARTS = 3
 
 
+def groups_of(seeds: Sequence[int], *, size: int, num_workers: int) -> list[Sequence[int]]:
+    """Divide learners into groups of at most `size`, as even as can be, and enough of them for every worker."""
+    num_groups = max(math.ceil(len(seeds) / size), min(num_workers, len(seeds)))
+    bounds = [len(seeds) * index // num_groups for index in range(num_groups + 1)]
+    return [seeds[start:stop] for start, stop in pairwise(bounds)]
+
+
 @dataclass(slots=True, kw_only=True)
 class Worker:
     """One worker process."""
 
     channel: Channel
     pid: int | None = None
-    seed: int | None = None
-    """The learner it is at."""
+    seeds: list[int] = field(default_factory=list)
+    """The learners it is at."""
     num_steps: int = 0
-    """Of that learner."""
+    """Of those learners, all together."""
     finished: dict[int, Finished] = field(default_factory=dict)
     """What it has done; the last of it may not be sealed yet."""
     has_left: bool = False
@@ -39,11 +48,15 @@ class Worker:
 
 
 class Crew:
-    """Deals learners to workers one at a time, and deals again what a dead worker had not sealed.
+    """Deals groups of learners to workers, and deals again what a dead worker had not sealed.
+
+    A group at which a worker died is dealt again as two halves, so that one learner that kills its workers does not
+    take others with it.
 
     Args:
         launcher: starts the workers; warm.
         seeds: the learners to record.
+        group_size: how many of them a worker is handed at once, at most.
         num_workers: how many work at once.
         unsealed: asks the store which of some finished learners it does not hold; called when a worker died.
     """
@@ -52,12 +65,14 @@ class Crew:
         self,
         launcher: Launcher,
         *,
-        seeds: Iterable[int],
+        seeds: Sequence[int],
+        group_size: int,
         num_workers: int,
         unsealed: Callable[[Mapping[int, Finished]], list[int]],
     ) -> None:
         self._launcher = launcher
-        self._queue = deque(seeds)
+        self._group_size = group_size
+        self._queue = deque(groups_of(seeds, size=group_size, num_workers=num_workers))
         self._num_workers = num_workers
         self._unsealed = unsealed
         self._selector = selectors.DefaultSelector()
@@ -141,18 +156,21 @@ class Crew:
                 pass  # somebody else told the worker to stop: what it was at is dealt again when it has left
             case Finished(seed=seed):
                 self.ended[seed] = worker.finished[seed] = message
-                self._deal(worker)
+                worker.seeds.remove(seed)
+                worker.num_steps = max(worker.num_steps - message.num_steps, 0)
+                if not worker.seeds:
+                    self._deal(worker)
             case Stopped(error=None):
                 worker.has_left = True
             case Stopped(error=error):
                 raise WriteFailed(error)
 
     def _deal(self, worker: Worker) -> None:
-        """Give a worker its next learner, or let it go when there is none."""
-        worker.seed, worker.num_steps = None, 0
+        """Give a worker its next learners, or let it go when there are none."""
+        worker.seeds, worker.num_steps = [], 0
         if self._queue:
-            worker.seed = self._queue.popleft()
-            worker.channel.send(Learn(seed=worker.seed))
+            worker.seeds = list(self._queue.popleft())
+            worker.channel.send(Learn(seeds=tuple(worker.seeds)))
         else:
             worker.channel.hang_up()
 
@@ -162,16 +180,20 @@ class Crew:
         lost = [] if worker.has_left else self._unsealed(worker.finished)
         for seed in lost:
             del self.ended[seed]
-        self._queue.extendleft(lost)
+        if lost:
+            self._queue.extendleft(groups_of(lost, size=self._group_size, num_workers=1))
         if worker.pid is None:
             self._count_false_start()
-        if worker.seed is not None:
-            self._put_back(worker.seed)
+        if len(worker.seeds) > 1:
+            half = len(worker.seeds) // 2
+            self._queue.extendleft((worker.seeds[half:], worker.seeds[:half]))
+        elif worker.seeds:
+            self._put_back(worker.seeds[0])
 
     def _put_back(self, seed: int) -> None:
         self._deaths[seed] += 1
         if self._deaths[seed] < _MOST_DEATHS:
-            self._queue.appendleft(seed)
+            self._queue.appendleft([seed])
             return
         error = f"not recorded: {_MOST_DEATHS} worker processes died at it. {self._launcher.last_words()}"
         self.ended[seed] = Finished(seed=seed, status="failed", num_steps=0, error=error)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import stable_baselines3
@@ -14,11 +14,51 @@ from stable_baselines3.common.logger import Logger
 
 from historystore import tasks
 from historystore.documents import LearnerSpec
-from historystore.errors import InvalidValue
+from historystore.errors import InvalidValue, WriteFailed
+from historystore.recording.engines import Interrupted, Session
+from historystore.recording.messages import Finished
 from historystore.recording.vec_env import BatchedVecEnv
+from historystore.sb3 import HistoryRecorder
 
 _CLASSES_IN = {"activation_fn": torch.nn, "optimizer_class": torch.optim}
 """Entries of `policy_kwargs` that are classes: a specification holds their names."""
+
+
+class Sb3Engine:
+    """Stable-Baselines3: one learner at a time, with anything that it can do."""
+
+    def check(self, template: LearnerSpec) -> None:
+        """Build the learner once."""
+        build_model(template)
+
+    def group_size(self, template: LearnerSpec) -> int:
+        """Return one: learners that ride together would not be faster."""
+        return 1
+
+    def learn(self, specs: Sequence[LearnerSpec], session: Session) -> Iterator[Finished]:
+        """Learn one learner after another."""
+        return (_learned(spec, session) for spec in specs)
+
+
+def _learned(spec: LearnerSpec, session: Session) -> Finished:
+    """Record one learner and say how it ended; only the disk's refusal is raised."""
+    assert spec.seed is not None
+    recorder = HistoryRecorder(session.writer, spec=spec, fields=session.fields, checkpoints=session.checkpoints)
+    try:
+        model = build_model(spec)
+        model.learn(spec.num_steps, callback=[recorder, Watch(session.watch)])
+    except WriteFailed:
+        raise
+    except Interrupted:
+        recorder.close(status="partial", error="interrupted")
+        return Finished(seed=spec.seed, status="partial", num_steps=recorder.num_timesteps)
+    except Exception as error:  # noqa: BLE001 - recorded with the learner; the others go on
+        text = f"{type(error).__name__}: {error}"
+        recorder.close(status="failed", error=text)
+        if recorder.learner is None:  # it raised before its first step
+            session.writer.begin(spec).finish(status="failed", error=text)
+        return Finished(seed=spec.seed, status="failed", num_steps=recorder.num_timesteps, error=text)
+    return Finished(seed=spec.seed, status="complete", num_steps=model.num_timesteps)
 
 
 def build_model(spec: LearnerSpec) -> BaseAlgorithm:
@@ -26,7 +66,7 @@ def build_model(spec: LearnerSpec) -> BaseAlgorithm:
 
     Its logger writes nowhere: the one that `learn()` would make leaves a temporary directory behind.
     """
-    family = tasks.family(spec.family)
+    family = tasks.family(spec.family, spec.env_args)
     env = BatchedVecEnv(family.make_batched([spec.task] * spec.num_streams))
     algorithm = getattr(stable_baselines3, spec.algorithm)
     arguments = {name: _argument(name, value) for name, value in spec.hyperparameters.items()}

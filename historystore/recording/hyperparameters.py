@@ -42,15 +42,16 @@ def resolve_hyperparameters(
     return resolved
 
 
-def parse_assignment(text: str) -> tuple[str, Any]:
-    """Parse `name=value`, the value as JSON where it is JSON and as text otherwise.
+def parse_assignment(text: str, *, option: str = "--set") -> tuple[str, Any]:
+    """Parse `name=value` as an option was given it, the value as JSON where it is JSON and as text otherwise.
 
     Raises:
         InvalidValue: there is no `=`, or no name before it.
     """
     name, equals, value = text.partition("=")
     if not equals or not name.strip():
-        raise InvalidValue(f"--set: expected name=value, got {text!r}. Write it like --set learning_rate=1e-3.")
+        example = "size=13" if option == "--env-arg" else "learning_rate=1e-3"
+        raise InvalidValue(f"{option}: expected name=value, got {text!r}. Write it like {option} {example}.")
     return name.strip(), _parsed(value.strip())
 
 

@@ -48,8 +48,8 @@ class Launcher:
         with theirs:
             self._process = _started("historystore.recording.launcher", theirs, errors=self._errors.fileno())
 
-    def warm_up(self) -> tuple[str, ...]:
-        """Wait until workers can start; return what the engine warned of when it built the learner once."""
+    def warm_up(self) -> Warm:
+        """Wait until workers can start; return what the engine said when it built the learner once."""
         self._channel.send(self._job)
         for message in self._channel:
             assert isinstance(message, Warm)
@@ -59,7 +59,7 @@ class Launcher:
                     f"learner: {spec.algorithm} with {spec.policy} refuses these settings, {message.error} "
                     "Change --set, --policy or --streams."
                 )
-            return message.warnings
+            return message
         raise HistoryError(f"recording: the engine cannot be loaded. {self.last_words()}")
 
     def start_worker(self) -> Channel:
@@ -121,17 +121,19 @@ def _warmed(job: Job) -> Warm:
     import torch
 
     from historystore.recording import worker  # noqa: F401 - so that every fork has it
-    from historystore.recording.engine import build_model
+    from historystore.recording.engines import engine_of
 
     torch.set_num_threads(1)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            build_model(job.template)
+            engine = engine_of(job.template)
+            engine.check(job.template)
         except Exception as error:  # noqa: BLE001 - whatever the engine says of the settings goes to the user
             return Warm(error=f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(".") + ".")
     ours = (warning for warning in caught if issubclass(warning.category, UserWarning))
-    return Warm(warnings=tuple(dict.fromkeys(" ".join(str(warning.message).split()) for warning in ours)))
+    texts = tuple(dict.fromkeys(" ".join(str(warning.message).split()) for warning in ours))
+    return Warm(group_size=engine.group_size(job.template), warnings=texts)
 
 
 def _arrived(end: socket.socket) -> socket.socket | None:

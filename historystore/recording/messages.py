@@ -32,27 +32,29 @@ class Warm(Document):
     """The launcher has imported everything and tried to build the learner once."""
 
     kind: Literal["warm"] = "warm"
+    group_size: int = 1
+    """How many learners the engine takes at once, at most."""
     error: str | None = None
     """Why the learner cannot be built."""
     warnings: tuple[str, ...] = ()
 
 
 class Learn(Document):
-    """Record the learner of this seed next."""
+    """Record the learners of these seeds next, together."""
 
     kind: Literal["learn"] = "learn"
-    seed: int
+    seeds: tuple[int, ...]
 
 
 class Ready(Document):
-    """A worker waits for its first learner."""
+    """A worker waits for its first learners."""
 
     kind: Literal["ready"] = "ready"
     pid: int
 
 
 class Stepped(Document):
-    """A worker's learner has come this far."""
+    """A worker's learners under way have come this far, all together."""
 
     kind: Literal["stepped"] = "stepped"
     num_steps: int

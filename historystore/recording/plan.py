@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from historystore.errors import InvalidValue, SpaceMismatch
 from historystore.fields import check_names
 from historystore.folder import DOCUMENT, check_free
 from historystore.places import Place, place_of
+from historystore.recording.engines import DEFAULT, engines
 from historystore.recording.hyperparameters import resolve_hyperparameters
 from historystore.recording.presets import preset
 from historystore.recording.signature import signature
@@ -77,6 +79,8 @@ def plan_recording(
     env: str,
     seeds: str | int | Iterable[int],
     *,
+    env_args: Mapping[str, Any] | None = None,
+    engine: str | None = None,
     out: str | os.PathLike[str] | None = None,
     steps: int | None = None,
     streams: int | None = None,
@@ -104,14 +108,16 @@ def plan_recording(
         Unreachable: the server of a remote store does not answer.
         WriteFailed: what waits for upload still cannot be uploaded.
     """
-    family = tasks.family(env)
+    family = tasks.family(env, env_args)
     chosen = preset(algo, env)
     known = signature(chosen.algorithm)
     num_streams = _positive("--streams", streams, chosen.num_streams)
     num_steps = _positive("--steps", steps, chosen.num_steps)
     hyperparameters = resolve_hyperparameters(known, chosen.hyperparameters, set or {})
+    hyperparameters |= _engine_mark(engine or DEFAULT)
     template = LearnerSpec(
         family=family.name,
+        env_args=family.args,
         algorithm=chosen.algorithm,
         policy=_policy(policy or chosen.policy, known.policies, algorithm=chosen.algorithm),
         hyperparameters=hyperparameters,
@@ -121,7 +127,7 @@ def plan_recording(
     check_names(fields or ())
     shard_format(format, profile=profile)
     wanted = _checked_count(parse_seeds(seeds))
-    place = place_of(out if out is not None else f"{family.name}-{algo}")
+    place = place_of(out if out is not None else _default_name(family, algo))
     todo, num_retried = _todo(_shared(place), template, wanted)
     return RecordPlan(
         place=place,
@@ -143,8 +149,21 @@ def plan_recording(
 
 def spec_of_seed(template: LearnerSpec, seed: int) -> LearnerSpec:
     """Return the specification of the learner with that seed, its task included."""
-    task = tasks.family(template.family).task_of_seed(seed)
+    task = tasks.family(template.family, template.env_args).task_of_seed(seed)
     return template.model_copy(update={"seed": seed, "task": task})
+
+
+def _engine_mark(name: str) -> dict[str, str]:
+    """Return the hyperparameter that tells learners of this engine from those of the default one."""
+    if name not in engines():
+        raise InvalidValue(f"--engine: no engine is called {name!r}, expected {', '.join(engines())}. Check the name.")
+    return {} if name == DEFAULT else {"engine": name}
+
+
+def _default_name(family: tasks.Family, algo: str) -> str:
+    """Return `<env>-<algo>`, with the arguments of the family that are not its defaults in between."""
+    parts = [family.name, *(f"{name}-{value}" for name, value in family.args.items()), algo]
+    return re.sub(r"[^\w.-]+", "-", "-".join(parts)).strip("-")
 
 
 def _shared(place: Place) -> Place:

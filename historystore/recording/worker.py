@@ -1,4 +1,4 @@
-"""A worker: learns and records one learner after another with its own writer (imports stable_baselines3)."""
+"""A worker: learns and records one group of learners after another with its own writer."""
 
 from __future__ import annotations
 
@@ -9,23 +9,18 @@ import threading
 import time
 from queue import SimpleQueue
 
-from historystore.errors import HistoryError, WriteFailed
-from historystore.recording.engine import Watch, build_model
-from historystore.recording.messages import Channel, Finished, Job, Learn, Message, Ready, Stepped, Stopped
+from historystore.errors import HistoryError
+from historystore.recording.engines import Interrupted, Session, engine_of
+from historystore.recording.messages import Channel, Job, Learn, Message, Ready, Stepped, Stopped
 from historystore.recording.plan import spec_of_seed
-from historystore.sb3 import HistoryRecorder
 from historystore.store import open as open_store
 from historystore.writer import StoreWriter
 
 _REPORT_S = 0.5
 
 
-class _AskedToStop(Exception):  # noqa: N818 - no error
-    """The parent is gone or wants the worker to seal and leave."""
-
-
 class Worker:
-    """Takes seeds from the parent until it hangs up, or asks to stop by hanging up in the middle of a learner."""
+    """Takes seeds from the parent until it hangs up, or asks to stop by hanging up in the middle of a group."""
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
@@ -48,35 +43,19 @@ class Worker:
                 store, seal_bytes=seal_bytes, seal_s=job.seal_s, format=job.format, profile=job.profile
             ) as writer:
                 self._channel.send(Ready(pid=os.getpid()))
+                session = Session(writer=writer, fields=job.fields, checkpoints=job.checkpoints, watch=self._watch)
+                engine = engine_of(job.template)
                 while isinstance(message := self._messages.get(), Learn) and not self._is_stopping:
-                    self._channel.send(self._learned(writer, job, message.seed))
+                    specs = [spec_of_seed(job.template, seed) for seed in message.seeds]
+                    for finished in engine.learn(specs, session):
+                        self._channel.send(finished)
         except HistoryError as problem:
             error = str(problem)
         self._channel.send(Stopped(error=error))
 
-    def _learned(self, writer: StoreWriter, job: Job, seed: int) -> Finished:
-        """Record one learner and say how it ended; only the disk's refusal is raised."""
-        spec = spec_of_seed(job.template, seed)
-        recorder = HistoryRecorder(writer, spec=spec, fields=job.fields, checkpoints=job.checkpoints)
-        try:
-            model = build_model(spec)
-            model.learn(spec.num_steps, callback=[recorder, Watch(self._watch)])
-        except WriteFailed:
-            raise
-        except _AskedToStop:
-            recorder.close(status="partial", error="interrupted")
-            return Finished(seed=seed, status="partial", num_steps=recorder.num_timesteps)
-        except Exception as error:  # noqa: BLE001 - recorded with the learner; the others go on
-            text = f"{type(error).__name__}: {error}"
-            recorder.close(status="failed", error=text)
-            if recorder.learner is None:  # it raised before its first step
-                writer.begin(spec).finish(status="failed", error=text)
-            return Finished(seed=seed, status="failed", num_steps=recorder.num_timesteps, error=text)
-        return Finished(seed=seed, status="complete", num_steps=model.num_timesteps)
-
     def _watch(self, num_steps: int) -> None:
         if self._is_stopping:
-            raise _AskedToStop
+            raise Interrupted
         now = time.monotonic()
         if now - self._reported >= _REPORT_S:
             self._reported = now

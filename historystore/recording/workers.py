@@ -39,7 +39,7 @@ def run(plan: RecordPlan) -> Generator[Progress | RecordReport, None, None]:
     ended: dict[int, Finished] = {}
     seconds = 0.0
     if plan.todo:
-        family = tasks.family(plan.template.family)
+        family = tasks.family(plan.template.family, plan.template.env_args)
         create(
             plan.place, family=family.name, observation_space=family.observation_space, action_space=family.action_space
         )
@@ -76,9 +76,12 @@ def _followed(plan: RecordPlan) -> Generator[Progress, None, tuple[dict[int, Fin
     size = _Size(plan.place)
     yield _progress(plan, None, size, seconds=0.0)
     with Launcher(job) as launcher:
-        for text in launcher.warm_up():
+        warm = launcher.warm_up()
+        for text in warm.warnings:
             warnings.warn(text, stacklevel=4)
-        crew = Crew(launcher, seeds=plan.todo, num_workers=plan.num_workers, unsealed=unsealed)
+        crew = Crew(
+            launcher, seeds=plan.todo, group_size=warm.group_size, num_workers=plan.num_workers, unsealed=unsealed
+        )
         with closing(crew):
             started = time.monotonic()
             while not crew.is_done:

@@ -133,9 +133,11 @@ def _family_of(env_id: str) -> tasks.Family | None:
 
 
 def _family_facts(family: tasks.Family, specs: Sequence[Any]) -> EnvFacts:
-    """Return the facts of environments of a known family: what its registration leaves open is the task."""
-    found = tuple(_changed_kwargs(spec) for spec in specs)
-    return EnvFacts(name=family.env_id, family=family.name, env_args={}, tasks=found)
+    """Return the facts of environments of a known family: what is no argument of the family is the task."""
+    changed = [_changed_kwargs(spec) for spec in specs]
+    args = {key: value for key, value in changed[0].items() if key in family.arguments}
+    found = tuple({key: value for key, value in one.items() if key not in args} for one in changed)
+    return EnvFacts(name=family.env_id, family=family.name, env_args=args, tasks=found)
 
 
 def _changed_kwargs(spec: Any) -> dict[str, Json]:

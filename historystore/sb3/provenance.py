@@ -24,8 +24,7 @@ _GIT_TIMEOUT_S = 2.0
 
 def sb3_provenance(model: BaseAlgorithm, spec: LearnerSpec, *, environment: str) -> Provenance:
     """Return where the histories of a model come from, with the best and random return where its family knows them."""
-    is_known = spec.family in tasks.families()
-    family = tasks.family(spec.family) if is_known else None
+    family = tasks.find(spec.family, spec.env_args)
     return Provenance(
         engine="sb3",
         engine_version=stable_baselines3.__version__,

@@ -5,8 +5,8 @@ goal=(3, 4))` works without any other import.
 """
 
 from historystore.tasks.protocol import BatchedEnv, Family, Task
-from historystore.tasks.registry import families, family, register
+from historystore.tasks.registry import families, family, find, register
 
-__all__ = ["BatchedEnv", "Family", "Task", "families", "family", "register"]
+__all__ = ["BatchedEnv", "Family", "Task", "families", "family", "find", "register"]
 
 register()

@@ -6,9 +6,9 @@ Laskin et al., "In-context Reinforcement Learning with Algorithm Distillation" (
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium as gym
 import numpy as np
@@ -21,6 +21,7 @@ from historystore.tasks.permutation import permutation
 from historystore.tasks.protocol import Task
 
 Cell = tuple[int, int]
+LARGEST_SIZE = 101
 
 
 def parse_goal(goal: object, *, size: int) -> Cell:
@@ -96,6 +97,7 @@ class BatchedDarkRoom:
         self.tasks: tuple[Task, ...] = tuple({"goal": [x, y]} for x, y in goals)
         self.observation_space: gym.Space[Any] = gym.spaces.MultiDiscrete([size, size])
         self.action_space: gym.Space[Any] = gym.spaces.Discrete(len(MOVES))
+        self.source_observation_space: gym.Space[Any] | None = None
         self._size = size
         self._is_rewarded_once = is_rewarded_once
         self._max_episode_steps = max_episode_steps
@@ -103,6 +105,24 @@ class BatchedDarkRoom:
         self._positions = np.full((self.num_envs, 2), size // 2, dtype=np.int64)
         self._elapsed = np.zeros(self.num_envs, dtype=np.int64)
         self._was_rewarded = np.zeros(self.num_envs, dtype=bool)
+
+    def source_observation(self) -> Int64[np.ndarray, "num_envs 2"]:
+        """Return the observation: the source sees no more."""
+        return self._positions.copy()
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Return where everybody is in the room and in the episode."""
+        return {
+            "positions": self._positions.copy(),
+            "elapsed": self._elapsed.copy(),
+            "was_rewarded": self._was_rewarded.copy(),
+        }
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Go back to a state."""
+        self._positions = state["positions"].astype(np.int64)
+        self._elapsed = state["elapsed"].astype(np.int64)
+        self._was_rewarded = state["was_rewarded"].astype(bool)
 
     def reset(
         self, mask: Bool[np.ndarray, " num_envs"] | None = None, *, seeds: Sequence[int | None] | None = None
@@ -137,12 +157,26 @@ class BatchedDarkRoom:
 class DarkRoomFamily:
     """One goal of a square grid a task."""
 
+    arguments: ClassVar[tuple[str, ...]] = ("size", "max_episode_steps")
+    is_batched: ClassVar[bool] = True
+
     name: str
     version: int
     env_id: str
     size: int
     is_rewarded_once: bool
     max_episode_steps: int = 20
+    args: dict[str, JsonValue] = field(default_factory=dict, compare=False)
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.size <= LARGEST_SIZE:
+            raise InvalidValue(
+                f"--env-arg size: expected 2 to {LARGEST_SIZE} cells a side, got {self.size}. Change the value."
+            )
+        if self.max_episode_steps < 1:
+            raise InvalidValue(
+                f"--env-arg max_episode_steps: expected 1 or more, got {self.max_episode_steps}. Change the value."
+            )
 
     @property
     def num_tasks(self) -> int:
@@ -169,7 +203,7 @@ class DarkRoomFamily:
 
     def make(self, task: Mapping[str, JsonValue]) -> gym.Env[Any, Any]:
         """Make the registered environment."""
-        return gym.make(self.env_id, goal=self._goal(task))
+        return gym.make(self.env_id, goal=self._goal(task), size=self.size, max_episode_steps=self.max_episode_steps)
 
     def make_batched(self, tasks: Sequence[Mapping[str, JsonValue]]) -> BatchedDarkRoom:
         """Make one room for each entry of `tasks`, stepped together."""

@@ -23,6 +23,23 @@ class BatchedEnv(Protocol):
     tasks: tuple[Task, ...]
     observation_space: gym.Space[Any]
     action_space: gym.Space[Any]
+    source_observation_space: gym.Space[Any] | None
+    """What the source learner sees in place of the observation; None where it sees the observation itself."""
+
+    def source_observation(self) -> Shaped[np.ndarray, "num_envs *source"]:
+        """Return what the source learner sees now, where there is a `source_observation_space`.
+
+        It is recorded as `source_observation`; a distilled agent never sees it.
+        """
+        ...
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Return everything that `restore` needs to go on exactly, random generators included, as plain arrays."""
+        ...
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Go back to where `state` was taken from environments of the same tasks."""
+        ...
 
     def reset(
         self, mask: Bool[np.ndarray, " num_envs"] | None = None, *, seeds: Sequence[int | None] | None = None
@@ -66,6 +83,21 @@ class Family(Protocol):
         ...
 
     @property
+    def arguments(self) -> tuple[str, ...]:
+        """What `--env-arg` can change, by name."""
+        ...
+
+    @property
+    def args(self) -> dict[str, JsonValue]:
+        """The arguments that differ from the family's defaults."""
+        ...
+
+    @property
+    def is_batched(self) -> bool:
+        """Whether `make_batched` steps by array operations; else it loops over Gymnasium environments."""
+        ...
+
+    @property
     def num_tasks(self) -> int:
         """How many tasks `tasks()` lists; 0 when they are endless and each is drawn from its seed."""
         ...
@@ -86,7 +118,7 @@ class Family(Protocol):
         ...
 
     def tasks(self) -> list[Task]:
-        """List every task, in a fixed order."""
+        """List every task, in a fixed order; none where they are endless."""
         ...
 
     def task_of_seed(self, seed: int) -> Task:
@@ -101,12 +133,12 @@ class Family(Protocol):
         """Make one environment for each entry of `tasks`, stepped together."""
         ...
 
-    def best_return(self, task: Mapping[str, JsonValue]) -> float:
-        """Return the exact return of one episode under the best policy."""
+    def best_return(self, task: Mapping[str, JsonValue]) -> float | None:
+        """Return the expected return of one episode under the best policy; None where nobody knows it."""
         ...
 
-    def random_return(self, task: Mapping[str, JsonValue]) -> float:
-        """Return the exact expected return of one episode under uniformly random actions."""
+    def random_return(self, task: Mapping[str, JsonValue]) -> float | None:
+        """Return the expected return of one episode under uniformly random actions; None where nobody knows it."""
         ...
 
     def draw_episode(

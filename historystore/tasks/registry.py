@@ -1,10 +1,12 @@
 """The known families by name. A family's module loads when it is asked for."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import gymnasium as gym
+from pydantic import JsonValue
 
 from historystore.errors import InvalidValue
+from historystore.tasks.arguments import configured
 from historystore.tasks.protocol import Family
 
 
@@ -24,21 +26,32 @@ _FAMILIES: dict[str, Callable[[], Family]] = {"darkroom": _darkroom, "darkroom-h
 
 
 def families() -> list[str]:
-    """List the names of the known families, sorted."""
+    """List the names of the families of this package, sorted."""
     return sorted(_FAMILIES)
 
 
-def family(name: str) -> Family:
-    """Return the family of that name.
+def family(name: str, args: Mapping[str, JsonValue] | None = None) -> Family:
+    """Return the family of that name, with some of its arguments changed.
 
     Raises:
-        InvalidValue: no family has that name.
+        InvalidValue: no family has that name, or it does not take such an argument.
     """
     if name not in _FAMILIES:
         raise InvalidValue(
             f"env: no family is called {name!r}, expected one of {', '.join(families())}. Check the name."
         )
-    return _FAMILIES[name]()
+    return configured(_FAMILIES[name](), args or {})
+
+
+def find(name: str, args: Mapping[str, JsonValue] | None = None) -> Family | None:
+    """Return the family of a store or learner where it is one of this package, else None; never imports anything else.
+
+    This is for readers: what a store says of its family must not decide which modules are loaded.
+    """
+    try:
+        return family(name, args) if name in _FAMILIES else None
+    except InvalidValue:  # recorded with arguments that this version does not know
+        return None
 
 
 def register() -> None:

@@ -1,0 +1,43 @@
+"""The arguments of a family, as `--env-arg` gives them, checked against its defaults."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from pydantic import JsonValue
+
+from historystore.errors import InvalidValue
+
+Configurable = TypeVar("Configurable", bound=Any)
+_NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+
+
+def configured(default: Configurable, args: Mapping[str, JsonValue]) -> Configurable:
+    """Return a family with some of its `arguments` changed; `args` of the result holds those that differ.
+
+    The family is a dataclass with a field for each of its arguments and one called `args`. Values are of the kind that
+    the default is of; what else they must satisfy is checked by the family itself.
+
+    Raises:
+        InvalidValue: an unknown name, or a value of another kind.
+    """
+    values = {name: _checked(default, name, value) for name, value in args.items()}
+    changed = {name: value for name, value in sorted(values.items()) if value != getattr(default, name)}
+    return dataclasses.replace(default, **changed, args=changed) if changed else default
+
+
+def _checked(default: Any, name: str, value: JsonValue) -> JsonValue:
+    if name not in default.arguments:
+        known = ", ".join(default.arguments) or "none"
+        raise InvalidValue(f"--env-arg: {default.name} has no argument {name!r}, expected {known}. Check the name.")
+    kind = type(getattr(default, name))
+    if kind is float and type(value) is int:
+        return float(value)
+    if type(value) is not kind:
+        raise InvalidValue(
+            f"--env-arg {name}: {default.name} takes {_NAMES[kind]}, got {json.dumps(value)}. Change the value."
+        )
+    return value
