@@ -9,13 +9,16 @@ import numpy as np
 from pydantic import BaseModel
 
 from historystore.curves import Curve
-from historystore.errors import WriteFailed
+from historystore.errors import InvalidValue, WriteFailed
 
 WIDTH_INCHES, HEIGHT_INCHES, DPI = 6.4, 3.6, 150
 
 
 def save_curve(path: Path, document: BaseModel) -> None:
-    """Draw the learning curve of a store, a task or a learner: the median, and the quartiles as a band."""
+    """Draw the learning curve of a store, a task or a learner: the median, and the quartiles as a band.
+
+    The file's ending says the format; PNG without one.
+    """
     curve = getattr(document, "curve", None)
     if not isinstance(curve, Curve):
         raise click.UsageError("--plot: there is no learning curve here, because no episode has ended yet.")
@@ -23,7 +26,12 @@ def save_curve(path: Path, document: BaseModel) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(WIDTH_INCHES, HEIGHT_INCHES), dpi=DPI, layout="constrained")
-    FigureCanvasAgg(figure)
+    kinds = FigureCanvasAgg(figure).get_supported_filetypes()
+    kind = path.suffix.removeprefix(".").lower() or "png"
+    if kind not in kinds:
+        raise InvalidValue(
+            f"--plot: no picture ends in .{kind}, expected one of {', '.join(sorted(kinds))}. Rename it."
+        )
     axes = figure.add_subplot()
     is_steps = curve.min_steps == curve.max_steps
     place = (np.arange(len(curve.median)) + 1) / len(curve.median) * (curve.max_steps if is_steps else 1)
@@ -38,7 +46,7 @@ def save_curve(path: Path, document: BaseModel) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
     try:
-        figure.savefig(path, format="png")
+        figure.savefig(path, format=kind)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise WriteFailed(f"{path}: cannot be written, {reason}. Choose another place.") from None

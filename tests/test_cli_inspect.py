@@ -155,6 +155,15 @@ def test_the_learning_curve_can_be_drawn(folder: Path, tmp_path: Path) -> None:
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_the_ending_of_a_plot_says_its_format(folder: Path, tmp_path: Path) -> None:
+    answer = hist("inspect", "darkroom-ppo", "--plot", str(tmp_path / "curve.pdf"), cwd=folder)
+    assert answer.returncode == 0, answer.stderr
+    assert (tmp_path / "curve.pdf").read_bytes().startswith(b"%PDF")
+    refused = hist("inspect", "darkroom-ppo", "--plot", str(tmp_path / "curve.doc"), cwd=folder)
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("Error: --plot: no picture ends in .doc, expected one of ")
+
+
 def test_a_damaged_store_is_listed_with_its_problem_beside_the_others(folder: Path, tmp_path: Path) -> None:
     darkroom_store(tmp_path / "b-whole")
     (tmp_path / "a-broken").mkdir()

@@ -1,0 +1,119 @@
+"""Do the presets' learners converge, world by world: one row for each (world, learner), recorded as a user would.
+
+    python tests/benchmarks/worlds.py                      # every row, about an hour on two cores
+    python tests/benchmarks/worlds.py --only darkroom ppo  # rows that name all of these words
+
+A learner has converged when its last ten episodes lie at least 90 % of the way from random to the best on its task.
+Where a world knows no best, the goal is what its makers call solved (CartPole-v1: 475), or what is said beside the row.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import historystore
+from historystore.recording import record
+from historystore.returns import learner_final_returns
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """Learners of one kind in one world; `goal` counts where no best return is known."""
+
+    env: str
+    algo: str
+    seeds: str
+    env_args: dict[str, Any] = field(default_factory=dict)
+    goal: float | None = None
+
+    @property
+    def words(self) -> set[str]:
+        """What `--only` can name."""
+        return {self.env, self.algo, *(f"{name}={value}" for name, value in self.env_args.items())}
+
+
+ROWS = (
+    Row(env="bandit", algo="ucb", seeds="0-199"),
+    Row(env="bandit", algo="thompson", seeds="0-199"),
+    Row(env="darkroom", algo="ppo", seeds="0-80"),
+    Row(env="darkroom", algo="a2c", seeds="0-15"),
+    Row(env="darkroom", algo="dqn", seeds="0-15"),
+    Row(env="darkroom", algo="q-learning", seeds="0-323"),
+    Row(env="darkroom", algo="noise", seeds="0-323"),
+    Row(env="darkroom-permuted", algo="q-learning", seeds="0-119"),
+    Row(env="darkroom-hard", algo="ppo", seeds="0-15"),
+    Row(env="darkroom-hard", algo="q-learning", seeds="0-288"),
+    Row(env="darkroom-hard", algo="noise", seeds="0-288"),
+    Row(env="dark-key-to-door", algo="ppo", seeds="0-7"),
+    Row(env="dark-key-to-door", algo="q-learning", seeds="0-255"),
+    Row(env="dark-key-to-door", algo="noise", seeds="0-255"),
+    Row(env="watermaze", algo="ppo", seeds="0-7"),
+    Row(env="watermaze", algo="noise", seeds="0-31"),
+    Row(env="CartPole-v1", algo="dqn", seeds="0-7", goal=475.0),
+    Row(env="CartPole-v1", algo="ppo", seeds="0-7", goal=475.0),
+    Row(env="Pendulum-v1", algo="sac", seeds="0-7", goal=-200.0),  # commonly called solved; 0 cannot be reached
+)
+"""The rows of the table, cheap ones first within a world."""
+
+
+def measured(row: Row, place: Path) -> dict[str, Any]:
+    """Record a row's learners and sum up how they ended."""
+    report = record(row.algo, row.env, row.seeds, env_args=row.env_args, out=place)
+    store = historystore.open(place)
+    origins = [learner.row.provenance for learner in store.learners]
+    final = learner_final_returns(store)
+    best, random = (
+        np.array([np.nan if getattr(origin, name) is None else getattr(origin, name) for origin in origins], float)
+        for name in ("best_return", "random_return")
+    )
+    target = np.full(len(final), row.goal) if row.goal is not None else random + 0.9 * (best - random)
+    return {
+        "env": row.env,
+        "algo": row.algo,
+        "learners": len(final),
+        "converged": float(np.mean(final >= target)),
+        "final_return": float(final.mean()),
+        "best_return": _mean(best),
+        "random_return": _mean(random),
+        "goal": row.goal,
+        "steps_a_learner": store.num_steps // len(final),
+        "env_steps_per_s": round(report.steps_per_s),
+        "bytes_a_step": store.num_bytes / store.num_steps,
+        "seconds": report.seconds,
+        "failed": report.learners.failed,
+    }
+
+
+def _mean(values: np.ndarray) -> float | None:
+    return None if np.isnan(values).any() else float(values.mean())
+
+
+def _cell(value: object) -> str:
+    return "-" if value is None else f"{value:.2f}" if isinstance(value, float) else str(value)
+
+
+def main() -> None:
+    """Measure the rows that are asked for, and print them as JSON lines and as a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", default=[], metavar="WORD")
+    rows = [row for row in ROWS if set(parser.parse_args().only) <= row.words]
+    results = []
+    with tempfile.TemporaryDirectory() as folder:
+        for number, row in enumerate(rows):
+            results.append(measured(row, Path(folder, str(number))))
+            print(json.dumps(results[-1]), file=sys.stderr, flush=True)
+    print("| " + " | ".join(results[0]) + " |\n|" + " --- |" * len(results[0]))
+    for result in results:
+        print("| " + " | ".join(map(_cell, result.values())) + " |")
+
+
+if __name__ == "__main__":
+    main()
