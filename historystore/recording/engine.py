@@ -17,7 +17,7 @@ from historystore.documents import LearnerSpec
 from historystore.errors import InvalidValue, WriteFailed
 from historystore.recording.engines import Interrupted, Session
 from historystore.recording.messages import Finished
-from historystore.recording.vec_env import BatchedVecEnv
+from historystore.recording.source_vec_env import source_vec_env
 from historystore.sb3 import HistoryRecorder
 
 _CLASSES_IN = {"activation_fn": torch.nn, "optimizer_class": torch.optim}
@@ -67,7 +67,7 @@ def build_model(spec: LearnerSpec) -> BaseAlgorithm:
     Its logger writes nowhere: the one that `learn()` would make leaves a temporary directory behind.
     """
     family = tasks.family(spec.family, spec.env_args)
-    env = BatchedVecEnv(family.make_batched([spec.task] * spec.num_streams))
+    env = source_vec_env(family.make_batched([spec.task] * spec.num_streams))
     algorithm = getattr(stable_baselines3, spec.algorithm)
     arguments = {name: _argument(name, value) for name, value in spec.hyperparameters.items()}
     model: BaseAlgorithm = algorithm(spec.policy, env, seed=spec.seed, device="cpu", **arguments)
