@@ -113,8 +113,8 @@ class Family(Protocol):
         ...
 
     @property
-    def max_episode_steps(self) -> int:
-        """No episode is longer."""
+    def max_episode_steps(self) -> int | None:
+        """No episode is longer; None where nobody knows."""
         ...
 
     def tasks(self) -> list[Task]:
@@ -147,6 +147,9 @@ class Family(Protocol):
         observations: Shaped[np.ndarray, "time *shape"],
         actions: Shaped[np.ndarray, "time *action"],
         rewards: Shaped[np.ndarray, " time"],
-    ) -> str:
-        """Render one episode as text. `observations` are those the actions answered, without the final one."""
+    ) -> str | None:
+        """Render one episode as text; None where nobody knows how.
+
+        `observations` are those the actions answered, without the final one.
+        """
         ...
