@@ -28,7 +28,7 @@ _CELL = (11, 6, 4)
 _DIRECTIONS = 4
 
 
-class LayoutEnv(gym.Wrapper[Int64[np.ndarray, " numbers"], int, dict[str, Any], int]):
+class LayoutEnv(gym.Wrapper[Int64[np.ndarray, " numbers"], Any, dict[str, Any], Any]):
     """One layout in every episode, seen as a row of discrete numbers: the view's cells, then the direction.
 
     The view of `n` x `n` cells comes as MiniGrid's `image` in C order, each cell as kind, colour, state. The mission's
@@ -49,7 +49,7 @@ class LayoutEnv(gym.Wrapper[Int64[np.ndarray, " numbers"], int, dict[str, Any], 
         obs, info = self.env.reset(seed=self._layout, options=options)
         return _flat(obs), info
 
-    def step(self, action: int) -> tuple[Int64[np.ndarray, " numbers"], float, bool, bool, dict[str, Any]]:
+    def step(self, action: int | np.int64) -> tuple[Int64[np.ndarray, " numbers"], float, bool, bool, dict[str, Any]]:
         """Take a step."""
         obs, reward, terminated, truncated, info = self.env.step(action)
         return _flat(obs), float(reward), terminated, truncated, info
