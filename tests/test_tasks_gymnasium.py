@@ -102,14 +102,14 @@ ELSE = (
     ("name", "args", "line"),
     [
         ("Acrobat-v1", {}, f"env: nothing is called 'Acrobat-v1', {ELSE} Did you mean Acrobot-v1?"),
-        ("cartpole", {}, f"env: nothing is called 'cartpole', {ELSE} Did you mean CartPole-v1 or CartPole-v0?"),
+        ("cartpole", {}, f"env: nothing is called 'cartpole', {ELSE} Did you mean CartPole-v1 or "),
         ("a b", {}, f"env: nothing is called 'a b', {ELSE} Check the name."),
         ("No/Such-v0", {}, f"env: nothing is called 'No/Such-v0', {ELSE} Check the name."),
         (
             "CartPole-v9",
             {},
-            "env: Environment version `v9` for environment `CartPole` doesn't exist. It provides versioned environments: "
-            "[ `v0`, `v1` ]. Change the version.",
+            "env: Environment version `v9` for environment `CartPole` doesn't exist. It provides versioned "
+            "environments: [ `v0`, `v1` ]. Change the version.",
         ),
         (
             "no_such_module:Env-v0",
@@ -141,7 +141,8 @@ def test_a_missing_package_is_named_with_how_to_install_it() -> None:
 
 def test_a_reader_imports_nothing_for_a_name_in_a_store(tmp_path) -> None:
     (tmp_path / "evil.py").write_text("raise SystemExit('imported')")
-    code = "from historystore.tasks import find\nprint([find(name) for name in ('evil:Family', 'evil:Env-v0', 'CartPole-v1')])"
+    names = ("evil:Family", "evil:Env-v0", "CartPole-v1")
+    code = f"from historystore.tasks import find\nprint([find(name) for name in {names}])"
     answer = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (answer.returncode, answer.stdout) == (0, "[None, None, None]\n")
     made = family("CartPole-v1", {"max_episode_steps": 77})
