@@ -15,7 +15,7 @@ import pytest
 
 import historystore
 from historystore.fields import REQUIRED_FIELDS
-from historystore.tasks import family
+from historystore.tasks import families, family
 
 ROOT = Path(__file__).parent
 TINY = ["--steps", "100", "--streams", "2", "--set", "n_steps=50", "--set", "batch_size=50", "--set", "n_epochs=1"]
@@ -123,7 +123,8 @@ def test_where_workers_die_before_they_record_anything_nothing_is_called_complet
             {"env": "dim"},
             [],
             1,
-            "Error: env: no family is called 'dim', expected one of darkroom, darkroom-hard. Check the name.",
+            f"Error: env: nothing is called 'dim', expected one of {', '.join(families())}, a Gymnasium id such as "
+            "CartPole-v1, or a class of your own such as my_package:MyFamily. Check the name.\n",
         ),
         (
             {},

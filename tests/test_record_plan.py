@@ -11,11 +11,13 @@ import pytest
 
 from historystore.errors import InvalidValue, NotAStore
 from historystore.recording import plan_recording
+from historystore.recording.algorithms import algorithm, algorithm_of_spec
 from historystore.recording.crew import groups_of
 from historystore.recording.hyperparameters import parse_assignment, resolve_hyperparameters
 from historystore.recording.plan import spec_of_seed
 from historystore.recording.signature import signature
 from historystore.seeds import parse_seeds
+from historystore.tasks import families
 
 
 @pytest.mark.parametrize(
@@ -65,19 +67,20 @@ def test_bad_seeds_get_one_line(text, line):
 def test_the_signatures_read_from_the_source_are_the_constructors():
     """Held against another process, so that this one stays without torch."""
     code = (
-        "import inspect, json, stable_baselines3 as sb3\n"
-        "for algorithm in (sb3.PPO, sb3.A2C, sb3.DQN):\n"
+        "import inspect, json, stable_baselines3 as sb3, sb3_contrib\n"
+        "contrib = [sb3_contrib.RecurrentPPO, sb3_contrib.TRPO, sb3_contrib.QRDQN]\n"
+        "for algorithm in (sb3.PPO, sb3.A2C, sb3.DQN, sb3.SAC, sb3.TD3, sb3.DDPG, *contrib):\n"
         "    parameters = inspect.signature(algorithm.__init__).parameters\n"
         "    defaults = {name: p.default for name, p in parameters.items() if p.default is not p.empty}\n"
         "    print(json.dumps([algorithm.__name__, defaults, list(algorithm.policy_aliases)]))"
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     left_out = {"seed", "device", "verbose", "tensorboard_log", "stats_window_size", "_init_setup_model"}
-    for algorithm, defaults, policies in map(json.loads, answer.stdout.splitlines()):
-        known = signature(algorithm)
-        hyperparameters = {name: parameter.default for name, parameter in known.parameters.items()}
-        settable = {name for name in defaults if name not in left_out and not name.endswith("_class")}
-        assert hyperparameters == {name: defaults[name] for name in settable}
+    for name, defaults, policies in map(json.loads, answer.stdout.splitlines()):
+        known = signature(algorithm_of_spec(name))
+        hyperparameters = {key: parameter.default for key, parameter in known.parameters.items()}
+        settable = {key for key in defaults if key not in left_out and not key.endswith("_class")}
+        assert hyperparameters == {key: defaults[key] for key in settable}
         assert list(known.policies) == policies
 
 
@@ -112,7 +115,7 @@ def test_two_ways_to_write_a_value_name_the_same_learner(tmp_path):
 )
 def test_bad_hyperparameters_get_one_line(assignment, line):
     with pytest.raises(InvalidValue) as refusal:
-        resolve_hyperparameters(signature("A2C"), {}, dict([parse_assignment(assignment)]))
+        resolve_hyperparameters(signature(algorithm("a2c")), {}, dict([parse_assignment(assignment)]))
     assert line is None or str(refusal.value) == line
 
 
@@ -121,7 +124,8 @@ def test_bad_hyperparameters_get_one_line(assignment, line):
     [
         (
             {"env": "bright"},
-            "env: no family is called 'bright', expected one of darkroom, darkroom-hard. Check the name.",
+            f"env: nothing is called 'bright', expected one of {', '.join(families())}, a Gymnasium id such as "
+            "CartPole-v1, or a class of your own such as my_package:MyFamily. Check the name.",
         ),
         ({"steps": 0}, "--steps: expected a number above 0, got 0. Leave it out or choose a larger one."),
         ({"workers": -1}, "--workers: expected a number above 0, got -1. Leave it out or choose a larger one."),
@@ -156,7 +160,7 @@ def test_bad_options_get_one_line(options, line, tmp_path):
 
 
 def test_an_unknown_algorithm_is_refused_with_the_known_ones(tmp_path):
-    with pytest.raises(InvalidValue, match=r"'ppoo'.*a2c, dqn, ppo"):
+    with pytest.raises(InvalidValue, match=r"'ppoo'.*a2c, ddpg, dqn, .*Did you mean ppo\?"):
         plan_recording("ppoo", "darkroom", 0, out=tmp_path)
 
 

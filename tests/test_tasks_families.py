@@ -124,5 +124,7 @@ def test_the_best_return_is_what_the_expert_earns(name: str, args: dict[str, Any
 def test_an_unknown_family_is_refused_with_the_known_ones() -> None:
     with pytest.raises(InvalidValue) as caught:
         family("dark-room")
-    known = ", ".join(families())
-    assert str(caught.value) == f"env: no family is called 'dark-room', expected one of {known}. Check the name."
+    assert str(caught.value) == (
+        f"env: nothing is called 'dark-room', expected one of {', '.join(families())}, a Gymnasium id such as "
+        "CartPole-v1, or a class of your own such as my_package:MyFamily. Did you mean darkroom or darkroom-hard?"
+    )

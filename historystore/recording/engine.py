@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import stable_baselines3
+import gymnasium as gym
+import numpy as np
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.noise import NormalActionNoise
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from historystore import tasks
 from historystore.documents import LearnerSpec
 from historystore.errors import InvalidValue, WriteFailed
+from historystore.import_paths import import_module
+from historystore.recording.algorithms import algorithm_of_spec
 from historystore.recording.engines import Interrupted, Session
 from historystore.recording.messages import Finished
 from historystore.recording.source_vec_env import source_vec_env
@@ -66,13 +72,35 @@ def build_model(spec: LearnerSpec) -> BaseAlgorithm:
 
     Its logger writes nowhere: the one that `learn()` would make leaves a temporary directory behind.
     """
-    family = tasks.family(spec.family, spec.env_args)
-    env = source_vec_env(family.make_batched([spec.task] * spec.num_streams))
-    algorithm = getattr(stable_baselines3, spec.algorithm)
-    arguments = {name: _argument(name, value) for name, value in spec.hyperparameters.items()}
+    env = _environments(spec)
+    algorithm = algorithm_class(spec.algorithm)
+    arguments = {name: _argument(name, value, env.action_space) for name, value in spec.hyperparameters.items()}
     model: BaseAlgorithm = algorithm(spec.policy, env, seed=spec.seed, device="cpu", **arguments)
     model.set_logger(Logger(folder=None, output_formats=[]))
     return model
+
+
+def _environments(spec: LearnerSpec) -> VecEnv:
+    family = tasks.family(spec.family, spec.env_args)
+    if family.is_batched:
+        return source_vec_env(family.make_batched([spec.task] * spec.num_streams))
+    return DummyVecEnv([functools.partial(family.make, spec.task)] * spec.num_streams)
+
+
+def algorithm_class(name: str) -> type[BaseAlgorithm]:
+    """Import the algorithm that a specification names.
+
+    Raises:
+        InvalidValue: it is no algorithm on Stable-Baselines3's base class.
+    """
+    known = algorithm_of_spec(name)
+    found = getattr(import_module(known.module, where="algo"), known.class_name, None)
+    if not isinstance(found, type) or not issubclass(found, BaseAlgorithm):
+        raise InvalidValue(
+            f"algo: {name} is no algorithm of Stable-Baselines3, expected a subclass of its BaseAlgorithm. "
+            "Check the path."
+        )
+    return found
 
 
 class Watch(BaseCallback):
@@ -87,8 +115,13 @@ class Watch(BaseCallback):
         return True
 
 
-def _argument(name: str, value: Any) -> Any:
-    """Return a hyperparameter as the constructor takes it: lists as tuples, names of classes as classes."""
+def _argument(name: str, value: Any, actions: gym.Space[Any]) -> Any:
+    """Return a hyperparameter as the constructor takes it: lists as tuples, names of classes as classes.
+
+    A number as `action_noise` is the standard deviation of Gaussian noise on actions scaled to [-1, 1].
+    """
+    if name == "action_noise" and isinstance(value, float):
+        return NormalActionNoise(np.zeros(actions.shape or ()), np.full(actions.shape or (), value))
     if name == "policy_kwargs" and isinstance(value, dict):
         kwargs = copy.deepcopy(value)
         return {key: _class(key, entry) if key in _CLASSES_IN else entry for key, entry in kwargs.items()}

@@ -19,6 +19,7 @@ import tempfile
 import warnings
 from types import TracebackType
 
+from historystore.documents import LearnerSpec
 from historystore.errors import HistoryError, InvalidValue
 from historystore.recording.messages import Channel, Job, Warm
 
@@ -54,11 +55,7 @@ class Launcher:
         for message in self._channel:
             assert isinstance(message, Warm)
             if message.error is not None:
-                spec = self._job.template
-                raise InvalidValue(
-                    f"learner: {spec.algorithm} with {spec.policy} refuses these settings, {message.error} "
-                    "Change --set, --policy or --streams."
-                )
+                raise InvalidValue(message.error)
             return message
         raise HistoryError(f"recording: the engine cannot be loaded. {self.last_words()}")
 
@@ -129,11 +126,21 @@ def _warmed(job: Job) -> Warm:
         try:
             engine = engine_of(job.template)
             engine.check(job.template)
+        except HistoryError as error:
+            return Warm(error=str(error))
         except Exception as error:  # noqa: BLE001 - whatever the engine says of the settings goes to the user
-            return Warm(error=f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(".") + ".")
+            return Warm(error=_refusal(job.template, error))
     ours = (warning for warning in caught if issubclass(warning.category, UserWarning))
     texts = tuple(dict.fromkeys(" ".join(str(warning.message).split()) for warning in ours))
     return Warm(group_size=engine.group_size(job.template), warnings=texts)
+
+
+def _refusal(spec: LearnerSpec, error: Exception) -> str:
+    said = f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(".")
+    return (
+        f"learner: {spec.algorithm} with {spec.policy} refuses these settings, {said}. "
+        "Change --set, --policy or --streams."
+    )
 
 
 def _arrived(end: socket.socket) -> socket.socket | None:

@@ -16,8 +16,10 @@ from historystore.errors import InvalidValue, SpaceMismatch
 from historystore.fields import check_names
 from historystore.folder import DOCUMENT, check_free
 from historystore.places import Place, place_of
+from historystore.recording.algorithms import algorithm
 from historystore.recording.engines import DEFAULT, engines
 from historystore.recording.hyperparameters import resolve_hyperparameters
+from historystore.recording.policies import resolve_policy
 from historystore.recording.presets import preset
 from historystore.recording.signature import signature
 from historystore.seeds import Seeds, parse_seeds
@@ -108,18 +110,17 @@ def plan_recording(
         Unreachable: the server of a remote store does not answer.
         WriteFailed: what waits for upload still cannot be uploaded.
     """
-    family = tasks.family(env, env_args)
-    chosen = preset(algo, env)
-    known = signature(chosen.algorithm)
+    learning, family = algorithm(algo), tasks.family(env, env_args)
+    chosen, known = preset(algo, family.name), signature(learning)
     num_streams = _positive("--streams", streams, chosen.num_streams)
-    num_steps = _positive("--steps", steps, chosen.num_steps)
+    num_steps = _num_steps(steps, chosen.num_steps, algo=algo, env=family.name)
     hyperparameters = resolve_hyperparameters(known, chosen.hyperparameters, set or {})
-    hyperparameters |= _engine_mark(engine or DEFAULT)
+    hyperparameters |= _engine_mark(engine or learning.engine)
     template = LearnerSpec(
         family=family.name,
         env_args=family.args,
-        algorithm=chosen.algorithm,
-        policy=_policy(policy or chosen.policy, known.policies, algorithm=chosen.algorithm),
+        algorithm=learning.name,
+        policy=resolve_policy(policy or chosen.policy, known, observations=family.observation_space),
         hyperparameters=hyperparameters,
         num_streams=num_streams,
         num_steps=_lived_steps(num_steps, hyperparameters, num_streams=num_streams),
@@ -217,12 +218,13 @@ def _lived_steps(num_steps: int, hyperparameters: Mapping[str, Any], *, num_stre
     return math.ceil(num_steps / rollout) * rollout
 
 
-def _policy(name: str, known: Sequence[str], *, algorithm: str) -> str:
-    if name not in known:
+def _num_steps(given: int | None, default: int | None, *, algo: str, env: str) -> int:
+    if given is None and default is None:
         raise InvalidValue(
-            f"--policy: {algorithm} has no policy {name!r}, expected one of {', '.join(known)}. Check the name."
+            f"--steps: how long {algo} needs on {env} is not known here, expected a number of environment steps. "
+            "Say how many a learner lives, such as --steps 100000."
         )
-    return name
+    return _positive("--steps", given, default or 0)
 
 
 def _positive(option: str, given: Number | None, default: Number) -> Number:

@@ -1,19 +1,21 @@
-"""What a Stable-Baselines3 algorithm can be given, read from its source text: importing it would cost seconds."""
+"""What an algorithm can be given, read from its source text: importing it would cost seconds."""
 
 from __future__ import annotations
 
 import ast
-import importlib.util
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from historystore.errors import InvalidValue, MissingExtra
+from historystore.recording.algorithms import Algorithm
+from historystore.recording.class_source import ClassSource, class_source, module_is_found
 
 NOT_HYPERPARAMETERS = frozenset({"seed", "device", "verbose", "tensorboard_log", "stats_window_size"})
 """Arguments that are set elsewhere or change nothing that a learner does."""
 
 _UNSET = object()
+_EXTRAS = {"stable_baselines3": "stable-baselines3", "sb3_contrib": "'historystore[contrib]'"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,52 +29,72 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Signature:
-    """The hyperparameters and the policies of one algorithm, as the installed Stable-Baselines3 has them."""
+    """The hyperparameters and the policies of one algorithm, as the installed package has them."""
 
     algorithm: str
     parameters: dict[str, Parameter]
     policies: tuple[str, ...]
 
 
-def signature(algorithm: str) -> Signature:
-    """Read the constructor of `algorithm` ("PPO") in the installed Stable-Baselines3, without importing it.
+def signature(algorithm: Algorithm) -> Signature:
+    """Read the constructor of an algorithm in the installed package, without importing it.
+
+    A class without a constructor, or whose constructor takes `**kwargs`, takes what its base does too.
 
     Raises:
-        MissingExtra: Stable-Baselines3 is not installed.
-        InvalidValue: it has no such algorithm.
+        MissingExtra: its package is not installed.
+        InvalidValue: there is no such class.
     """
-    spec = importlib.util.find_spec("stable_baselines3")
-    if spec is None or spec.origin is None:
-        raise MissingExtra("recording: stable-baselines3 is not installed. Run pip install stable-baselines3.")
-    source = Path(spec.origin).parent / algorithm.lower() / f"{algorithm.lower()}.py"
-    if not source.is_file():
+    module = algorithm.module
+    if not module_is_found(module):
+        if module in _EXTRAS:
+            raise MissingExtra(
+                f"algo: {algorithm.name} needs a package that is not installed. Run pip install {_EXTRAS[module]}."
+            )
+        raise InvalidValue(f"algo: {algorithm.name} is in no module that can be found, got {module!r}. Check the path.")
+    found = class_source(module, algorithm.class_name)
+    if found is None:
         raise InvalidValue(
-            f"algo: the installed stable-baselines3 has no {algorithm}. Update it or choose another one."
+            f"algo: {module} has no class {algorithm.class_name}. Check the name, or update the package."
         )
-    tree = ast.parse(source.read_text(encoding="utf-8"))
-    body = next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == algorithm).body
-    init = next(node for node in body if isinstance(node, ast.FunctionDef) and node.name == "__init__")
-    return Signature(algorithm=algorithm, parameters=_parameters(init.args), policies=_policies(body))
+    lineage = list(found.lineage())
+    return Signature(algorithm=algorithm.name, parameters=_parameters(lineage), policies=_policies(lineage))
 
 
-def _parameters(arguments: ast.arguments) -> dict[str, Parameter]:
+def _parameters(lineage: Sequence[ClassSource]) -> dict[str, Parameter]:
+    """Return the hyperparameters of the class that a lineage begins with, by name."""
+    found: dict[str, Parameter] = {}
+    for init in filter(None, (cls.init for cls in lineage)):
+        found = {**_own_parameters(init.args), **found}
+        if init.args.kwarg is None:
+            break
+    return found
+
+
+def _own_parameters(arguments: ast.arguments) -> dict[str, Parameter]:
     """Return the arguments that have a JSON default and are hyperparameters, by name."""
     found = {}
-    with_default = arguments.args[len(arguments.args) - len(arguments.defaults) :]
-    for argument, default in zip(with_default, arguments.defaults, strict=True):
-        name, value, kinds = argument.arg, _literal(default), _kinds(argument.annotation)
+    positional = arguments.args[len(arguments.args) - len(arguments.defaults) :]
+    with_default: list[tuple[ast.arg, ast.expr | None]] = list(zip(positional, arguments.defaults, strict=True))
+    with_default += zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
+    for argument, default in with_default:
+        name, value = argument.arg, _literal(default)
+        kinds = _kinds(argument.annotation) if argument.annotation else frozenset({type(value).__name__})
         is_settable = not name.startswith("_") and name not in NOT_HYPERPARAMETERS and not name.endswith("_class")
         if is_settable and value is not _UNSET and kinds:
-            default_value = float(value) if isinstance(value, int) and "float" in kinds else value
+            default_value = float(value) if type(value) is int and "float" in kinds else value
             found[name] = Parameter(name=name, kinds=kinds, default=default_value)
     return found
 
 
-def _policies(body: list[ast.stmt]) -> tuple[str, ...]:
-    """Return the names in the class's `policy_aliases`."""
-    for node in body:
+def _policies(lineage: Sequence[ClassSource]) -> tuple[str, ...]:
+    """Return the names in the first `policy_aliases`."""
+    for node in (node for cls in lineage for node in cls.node.body):
         match node:
-            case ast.AnnAssign(target=ast.Name(id="policy_aliases"), value=ast.Dict(keys=names)):
+            case (
+                ast.AnnAssign(target=ast.Name(id="policy_aliases"), value=ast.Dict(keys=names))
+                | ast.Assign(targets=[ast.Name(id="policy_aliases")], value=ast.Dict(keys=names))
+            ):
                 return tuple(ast.literal_eval(name) for name in names if name is not None)
     return ()
 
@@ -81,6 +103,8 @@ def _kinds(annotation: ast.expr | None) -> frozenset[str]:
     """Return the JSON kinds in an annotation such as `float | Schedule | None`, written either way."""
     kinds = {"int", "float", "bool", "str", "dict", "tuple", "None"}
     names = {node.id for node in _alternatives(annotation) if isinstance(node, ast.Name)}
+    if "ActionNoise" in names:  # given as a number, the standard deviation of Gaussian noise
+        names.add("float")
     nones = {"None" for node in _alternatives(annotation) if isinstance(node, ast.Constant) and node.value is None}
     return frozenset((names | nones) & kinds)
 
@@ -102,7 +126,9 @@ def _alternatives(node: ast.expr | None) -> list[ast.expr]:
             return [node]
 
 
-def _literal(node: ast.expr) -> Any:
+def _literal(node: ast.expr | None) -> Any:
+    if node is None:  # a keyword argument without a default
+        return _UNSET
     try:
         value = ast.literal_eval(node)
     except ValueError:

@@ -30,7 +30,7 @@ def sb3_provenance(model: BaseAlgorithm, spec: LearnerSpec, *, environment: str)
         engine_version=stable_baselines3.__version__,
         algorithm_path=import_path(type(model)),
         environment=environment if family is None else family.env_id,
-        versions=versions(),
+        versions=versions() | _version_of(type(model)),
         git_commit=git_commit(str(Path.cwd())),
         host=socket.gethostname(),
         best_return=None if family is None else family.best_return(spec.task),
@@ -49,6 +49,15 @@ def versions() -> dict[str, str]:
         "stable_baselines3": stable_baselines3.__version__,
         "torch": str(th.__version__),
     }
+
+
+def _version_of(algorithm: type) -> dict[str, str]:
+    """Return the version of the package that an algorithm comes from, where that is known."""
+    package = algorithm.__module__.partition(".")[0]
+    try:
+        return {package: metadata.version(package)}
+    except metadata.PackageNotFoundError:  # a module of the user's
+        return {}
 
 
 @cache

@@ -114,8 +114,8 @@ class Family(Protocol):
         ...
 
     @property
-    def max_episode_steps(self) -> int:
-        """No episode is longer."""
+    def max_episode_steps(self) -> int | None:
+        """No episode is longer; None where nobody knows."""
         ...
 
     def tasks(self) -> list[Task]:
@@ -148,6 +148,9 @@ class Family(Protocol):
         observations: Shaped[np.ndarray, "time *shape"],
         actions: Shaped[np.ndarray, "time *action"],
         rewards: Shaped[np.ndarray, " time"],
-    ) -> str:
-        """Render one episode as text. `observations` are those the actions answered, without the final one."""
+    ) -> str | None:
+        """Render one episode as text; None where nobody knows how.
+
+        `observations` are those the actions answered, without the final one.
+        """
         ...

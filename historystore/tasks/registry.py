@@ -1,5 +1,6 @@
 """The known families by name. A family's module loads when it is asked for."""
 
+import json
 from collections.abc import Callable, Mapping
 
 import gymnasium as gym
@@ -58,6 +59,25 @@ _ENVIRONMENTS: tuple[tuple[str, str, int, dict[str, JsonValue]], ...] = (
 """Gymnasium's id, module and class, steps an episode, and the arguments that are not those of the class."""
 
 
+def _minigrid(name: str, args: Mapping[str, JsonValue]) -> Family:
+    from historystore.tasks.minigrid_family import minigrid_family
+
+    return minigrid_family(name, args)
+
+
+def _metaworld(name: str, args: Mapping[str, JsonValue]) -> Family:
+    from historystore.tasks.metaworld_family import metaworld_family
+
+    return metaworld_family(name, args)
+
+
+_PREFIXES: dict[str, Callable[[str, Mapping[str, JsonValue]], Family]] = {
+    "metaworld": _metaworld,
+    "minigrid": _minigrid,
+}
+_MADE: dict[tuple[str, str], Family] = {}
+
+
 def families() -> list[str]:
     """List the names of the families of this package, sorted."""
     return sorted(_FAMILIES)
@@ -66,25 +86,47 @@ def families() -> list[str]:
 def family(name: str, args: Mapping[str, JsonValue] | None = None) -> Family:
     """Return the family of that name, with some of its arguments changed.
 
+    A name is one of `families()`, a prefix and an environment of that package (`minigrid:MiniGrid-Empty-8x8-v0`,
+    `metaworld:reach-v3`), a class of a user's module (`my_package:MyFamily`), or a Gymnasium id (`CartPole-v1`,
+    `ALE/Pong-v5`, `my_package:MyEnv-v0`). Within one process, the same family is made once.
+
     Raises:
-        InvalidValue: no family has that name, or it does not take such an argument.
+        InvalidValue: nothing has that name, or it does not take such an argument.
+        MissingExtra: a package that it needs is not installed.
     """
-    if name not in _FAMILIES:
-        raise InvalidValue(
-            f"env: no family is called {name!r}, expected one of {', '.join(families())}. Check the name."
-        )
-    return configured(_FAMILIES[name](), args or {})
+    if name in _FAMILIES:
+        return configured(_FAMILIES[name](), args or {})
+    key = name, json.dumps(args or {}, sort_keys=True)
+    if key not in _MADE:
+        _MADE[key] = _foreign(name, args or {})
+    return _MADE[key]
+
+
+def _foreign(name: str, args: Mapping[str, JsonValue]) -> Family:
+    """Make a family over environments that are not this package's."""
+    prefix, colon, rest = name.partition(":")
+    if colon and prefix in _PREFIXES:
+        return _PREFIXES[prefix](rest, args)
+    if colon and rest.isidentifier():
+        from historystore.tasks.own_family import own_family
+
+        return own_family(name, args)
+    from historystore.tasks.gymnasium_family import gymnasium_family
+
+    return gymnasium_family(name, args, families=families())
 
 
 def find(name: str, args: Mapping[str, JsonValue] | None = None) -> Family | None:
-    """Return the family of a store or learner where it is one of this package, else None; never imports anything else.
+    """Return the family of a store or learner where it is one of this package or made already; never imports others.
 
     This is for readers: what a store says of its family must not decide which modules are loaded.
     """
     try:
-        return family(name, args) if name in _FAMILIES else None
+        if name in _FAMILIES:
+            return family(name, args)
     except InvalidValue:  # recorded with arguments that this version does not know
         return None
+    return _MADE.get((name, json.dumps(args or {}, sort_keys=True)))
 
 
 def register() -> None:

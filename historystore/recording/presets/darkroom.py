@@ -1,34 +1,9 @@
-"""Settings under which a family's learners converge, found by measurement.
+"""Dark Room and Dark Room (Hard)."""
 
-The figures in a preset's `why` come from `python tests/benchmarks/presets.py ALGO FAMILY`, on one busy core of a 2-core
-x86-64 machine with one torch thread. A `why` without figures says that nobody has measured it.
-"""
+from historystore.recording.presets.model import Preset
 
-from pydantic import BaseModel, ConfigDict, JsonValue
-
-from historystore.errors import InvalidValue
-
-
-class Preset(BaseModel):
-    """What a learner is given unless the caller says otherwise."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    algorithm: str
-    """Its class in Stable-Baselines3."""
-    policy: str
-    num_streams: int
-    num_steps: int
-    """Environment steps over all streams, SB3's `total_timesteps`."""
-    hyperparameters: dict[str, JsonValue]
-    """What differs from the algorithm's own defaults, by Stable-Baselines3's names."""
-    why: str
-    """One sentence, and the figures it was chosen by."""
-
-
-_PRESETS: dict[tuple[str, str], Preset] = {
+PRESETS: dict[tuple[str, str], Preset] = {
     ("ppo", "darkroom"): Preset(
-        algorithm="PPO",
         policy="MlpPolicy",
         num_streams=1,
         num_steps=6_000,
@@ -46,7 +21,6 @@ _PRESETS: dict[tuple[str, str], Preset] = {
         ),
     ),
     ("a2c", "darkroom"): Preset(
-        algorithm="A2C",
         policy="MlpPolicy",
         num_streams=8,
         num_steps=20_000,
@@ -63,7 +37,6 @@ _PRESETS: dict[tuple[str, str], Preset] = {
         ),
     ),
     ("dqn", "darkroom"): Preset(
-        algorithm="DQN",
         policy="MlpPolicy",
         num_streams=1,
         num_steps=12_000,
@@ -84,7 +57,6 @@ _PRESETS: dict[tuple[str, str], Preset] = {
         ),
     ),
     ("ppo", "darkroom-hard"): Preset(
-        algorithm="PPO",
         policy="MlpPolicy",
         num_streams=16,
         num_steps=200_000,
@@ -99,7 +71,6 @@ _PRESETS: dict[tuple[str, str], Preset] = {
         why="Sixteen streams and one large batch. Not measured yet: expect far goals never to be found.",
     ),
     ("a2c", "darkroom-hard"): Preset(
-        algorithm="A2C",
         policy="MlpPolicy",
         num_streams=16,
         num_steps=160_000,
@@ -115,7 +86,6 @@ _PRESETS: dict[tuple[str, str], Preset] = {
         ),
     ),
     ("dqn", "darkroom-hard"): Preset(
-        algorithm="DQN",
         policy="MlpPolicy",
         num_streams=1,
         num_steps=60_000,
@@ -133,26 +103,3 @@ _PRESETS: dict[tuple[str, str], Preset] = {
         why="The settings of Dark Room, five times as long. Not measured yet: expect far goals never to be found.",
     ),
 }
-
-
-def algorithms() -> list[str]:
-    """List the names of the algorithms that have presets, sorted."""
-    return sorted({algo for algo, _ in _PRESETS})
-
-
-def preset(algo: str, family_name: str) -> Preset:
-    """Return the settings of that algorithm for that family.
-
-    Raises:
-        InvalidValue: there are none.
-    """
-    if algo not in algorithms():
-        raise InvalidValue(
-            f"algo: no algorithm is called {algo!r}, expected one of {', '.join(algorithms())}. Check the name."
-        )
-    if (algo, family_name) not in _PRESETS:
-        known = sorted(name for known_algo, name in _PRESETS if known_algo == algo)
-        raise InvalidValue(
-            f"env: {algo} has no preset for {family_name!r}, expected one of {', '.join(known)}. Check the name."
-        )
-    return _PRESETS[algo, family_name]

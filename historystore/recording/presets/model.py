@@ -1,0 +1,19 @@
+"""What a preset says."""
+
+from pydantic import BaseModel, ConfigDict, JsonValue
+
+
+class Preset(BaseModel):
+    """What a learner is given unless the caller says otherwise."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    policy: str | None = None
+    """By its Stable-Baselines3 name; None for the one that the observations ask for."""
+    num_streams: int = 1
+    num_steps: int | None = None
+    """Environment steps over all streams, SB3's `total_timesteps`; None where nobody knows how many are enough."""
+    hyperparameters: dict[str, JsonValue] = {}
+    """What differs from the algorithm's own defaults, by Stable-Baselines3's names."""
+    why: str
+    """One sentence, and the figures it was chosen by."""
