@@ -19,6 +19,14 @@ def moved(
     return landed
 
 
+def steps_towards(
+    positions: Int[np.ndarray, "*batch 2"], targets: Int[np.ndarray, "*batch 2"]
+) -> Int[np.ndarray, "*batch"]:
+    """Return the action of a shortest way from each position to its target: along x, then along y, there stay."""
+    dx, dy = np.moveaxis(targets - positions, -1, 0)
+    return np.select([dx > 0, dx < 0, dy > 0, dy < 0], [0, 1, 2, 3], default=4)
+
+
 @cache
 def _successors(size: int) -> Int[np.ndarray, "actions cells"]:
     """Return the cell (x * size + y) that each action leads to from each cell."""
