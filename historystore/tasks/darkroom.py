@@ -16,25 +16,11 @@ from jaxtyping import Bool, Float32, Int, Int64, Shaped
 from pydantic import JsonValue
 
 from historystore.errors import InvalidValue
-from historystore.tasks.grid import MOVES, drawn_episode, moved, random_arrivals
+from historystore.tasks.grid import MOVES, Cell, drawn_episode, moved, parse_cell, random_arrivals
 from historystore.tasks.permutation import permutation
 from historystore.tasks.protocol import Task
 
-Cell = tuple[int, int]
 LARGEST_SIZE = 101
-
-
-def parse_goal(goal: object, *, size: int) -> Cell:
-    """Return the goal as a cell of the grid.
-
-    Raises:
-        InvalidValue: it is not a pair of whole numbers from 0 to size - 1.
-    """
-    cell = tuple(goal) if isinstance(goal, (list, tuple, np.ndarray)) else ()
-    is_whole = all(isinstance(c, (int, np.integer)) and not isinstance(c, bool) for c in cell)
-    if len(cell) != 2 or not is_whole or not all(0 <= c < size for c in cell):
-        raise InvalidValue(f"goal: expected two whole numbers (x, y) from 0 to {size - 1}, got {goal!r}. Pick a cell.")
-    return int(cell[0]), int(cell[1])
 
 
 class DarkRoom(gym.Env[Int64[np.ndarray, "2"], np.int64]):
@@ -50,18 +36,24 @@ class DarkRoom(gym.Env[Int64[np.ndarray, "2"], np.int64]):
     }
 
     def __init__(
-        self, goal: Sequence[int], *, size: int = 9, is_rewarded_once: bool = False, render_mode: str | None = None
+        self,
+        goal: Sequence[int],
+        *,
+        size: int = 9,
+        is_rewarded_once: bool = False,
+        render_mode: str | None = None,
     ) -> None:
-        self.goal = parse_goal(goal, size=size)
+        self.goal = parse_cell(goal, size=size, name="goal")
         self.size = size
         self.is_rewarded_once = is_rewarded_once
+        self.start = (size // 2, size // 2)
         self.render_mode = render_mode
         self.observation_space = gym.spaces.MultiDiscrete([size, size])
         self.action_space = gym.spaces.Discrete(len(MOVES))
         self._start_episode()
 
     def _start_episode(self) -> None:
-        self._position = np.array([self.size // 2, self.size // 2])
+        self._position = np.array(self.start)
         self._was_rewarded = False
 
     def reset(
@@ -92,7 +84,15 @@ class DarkRoom(gym.Env[Int64[np.ndarray, "2"], np.int64]):
 class BatchedDarkRoom:
     """Many dark rooms of one size, stepped by one array operation."""
 
-    def __init__(self, goals: Sequence[Cell], *, size: int, is_rewarded_once: bool, max_episode_steps: int) -> None:
+    def __init__(
+        self,
+        goals: Sequence[Cell],
+        *,
+        size: int,
+        is_rewarded_once: bool,
+        max_episode_steps: int,
+        start: Cell | None = None,
+    ) -> None:
         self.num_envs = len(goals)
         self.tasks: tuple[Task, ...] = tuple({"goal": [x, y]} for x, y in goals)
         self.observation_space: gym.Space[Any] = gym.spaces.MultiDiscrete([size, size])
@@ -102,7 +102,8 @@ class BatchedDarkRoom:
         self._is_rewarded_once = is_rewarded_once
         self._max_episode_steps = max_episode_steps
         self._goals = np.array(goals, dtype=np.int64).reshape(self.num_envs, 2)
-        self._positions = np.full((self.num_envs, 2), size // 2, dtype=np.int64)
+        self._start = np.array(start or (size // 2, size // 2), dtype=np.int64)
+        self._positions = np.tile(self._start, (self.num_envs, 1))
         self._elapsed = np.zeros(self.num_envs, dtype=np.int64)
         self._was_rewarded = np.zeros(self.num_envs, dtype=bool)
 
@@ -127,9 +128,9 @@ class BatchedDarkRoom:
     def reset(
         self, mask: Bool[np.ndarray, " num_envs"] | None = None, *, seeds: Sequence[int | None] | None = None
     ) -> Int64[np.ndarray, "num_envs 2"]:
-        """Put the walkers of `mask` (all without one) back to the centre; nothing is random, `seeds` change nothing."""
+        """Put the walkers of `mask` (all without one) back to the start; nothing is random, `seeds` change nothing."""
         where = slice(None) if mask is None else mask
-        self._positions[where] = self._size // 2
+        self._positions[where] = self._start
         self._elapsed[where] = 0
         self._was_rewarded[where] = False
         return self._positions.copy()
@@ -233,12 +234,12 @@ class DarkRoomFamily:
         rewards: Shaped[np.ndarray, " time"],
     ) -> str:
         """Render one episode on the grid."""
-        return drawn_episode(observations, actions, rewards, goal=self._goal(task), size=self.size)
+        return drawn_episode(observations, actions, rewards, targets={self._goal(task): "[]"}, size=self.size)
 
     def _goal(self, task: Mapping[str, JsonValue]) -> Cell:
         if set(task) != {"goal"}:
             raise InvalidValue(f"task: expected one key, 'goal', got {sorted(task)}. Give {{'goal': [x, y]}}.")
-        return parse_goal(task["goal"], size=self.size)
+        return parse_cell(task["goal"], size=self.size, name="goal")
 
 
 @cache

@@ -1,14 +1,33 @@
 """Square grids walked in four directions: the moves, the random walk, and the drawing of an episode."""
 
+from collections.abc import Mapping
 from functools import cache
 
 import numpy as np
 from jaxtyping import Float, Int, Num
 
+from historystore.errors import InvalidValue
+
+Cell = tuple[int, int]
 MOVES = np.array([(1, 0), (-1, 0), (0, 1), (0, -1), (0, 0)], dtype=np.int64)
 """What each action adds to (x, y): right, left, up, down, stay."""
 ARROWS = "→←↑↓•"
 """One sign an action, in the same order."""
+
+
+def parse_cell(value: object, *, size: int, name: str) -> Cell:
+    """Return a cell of the grid.
+
+    Raises:
+        InvalidValue: it is not a pair of whole numbers from 0 to size - 1.
+    """
+    cell = tuple(value) if isinstance(value, (list, tuple, np.ndarray)) else ()
+    is_whole = all(isinstance(c, (int, np.integer)) and not isinstance(c, bool) for c in cell)
+    if len(cell) != 2 or not is_whole or not all(0 <= c < size for c in cell):
+        raise InvalidValue(
+            f"{name}: expected two whole numbers (x, y) from 0 to {size - 1}, got {value!r}. Pick a cell."
+        )
+    return int(cell[0]), int(cell[1])
 
 
 def moved(
@@ -36,16 +55,17 @@ def _successors(size: int) -> Int[np.ndarray, "actions cells"]:
 
 
 def random_arrivals(
-    start: tuple[int, int], goal: tuple[int, int], *, size: int, num_steps: int, is_absorbing: bool
+    start: Cell | None, goal: Cell, *, size: int, num_steps: int, is_absorbing: bool
 ) -> Float[np.ndarray, " num_steps"]:
     """Return for each step the exact chance that a uniformly random walker stands on the goal after it.
 
-    An absorbing goal counts the first arrival alone. One step of dynamic programming is
-    `p'(c) = 1/5 sum over (b, a) with successor(b, a) = c of p(b)`.
+    Without a start, every cell is as likely to be it. An absorbing goal counts the first arrival alone. One step of
+    dynamic programming is `p'(c) = 1/5 sum over (b, a) with successor(b, a) = c of p(b)`.
     """
     successors = _successors(size)
-    chance: Float[np.ndarray, " cells"] = np.zeros(size * size)
-    chance[start[0] * size + start[1]] = 1.0
+    chance: Float[np.ndarray, " cells"] = np.full(size * size, 0.0 if start else size**-2.0)
+    if start is not None:
+        chance[start[0] * size + start[1]] = 1.0
     target = goal[0] * size + goal[1]
     arrivals = np.empty(num_steps)
     for step in range(num_steps):
@@ -62,19 +82,20 @@ def drawn_episode(
     actions: Int[np.ndarray, " time"],
     rewards: Num[np.ndarray, " time"],
     *,
-    goal: tuple[int, int],
+    targets: Mapping[Cell, str],
     size: int,
 ) -> str:
-    """Render an episode: each cell shows the first step that ended there, the goal's in brackets."""
+    """Render an episode: each cell shows the first step that ended there, a target's between its two brackets."""
     if not len(actions):
         return "(an episode without a step)"
     path = [tuple(map(int, cell)) for cell in observations]
     path.append(tuple(map(int, moved(observations[-1], actions[-1], size=size))))
     first = {cell: step for step, cell in reversed(list(enumerate(path)))}
 
-    def sign(cell: tuple[int, int]) -> str:
-        text = str(first.get(cell, " " if cell == goal else "·"))
-        return f"{f'[{text}]':>4}" if cell == goal else f"{text:>3} "
+    def sign(cell: Cell) -> str:
+        brackets = targets.get(cell, "  ")
+        text = str(first.get(cell, " " if cell in targets else "·"))
+        return f"{brackets[0] + text + brackets[1]:>4}"
 
     rows = [f"{y:>3} " + "".join(sign((x, y)) for x in range(size)) for y in reversed(range(size))]
     rows.append("    " + "".join(f"{x:>3} " for x in range(size)))

@@ -16,7 +16,8 @@ Task = dict[str, JsonValue]
 class BatchedEnv(Protocol):
     """Many environments stepped by one array operation, without auto-reset.
 
-    Arrays handed out are the caller's: they never change afterwards.
+    Arrays handed out are the caller's: they never change afterwards. Where the family knows an optimal policy there is
+    one method more, `expert_actions()`: the action that it would take now in each environment, as `step` takes them.
     """
 
     num_envs: int

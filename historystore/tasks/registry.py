@@ -11,6 +11,18 @@ from historystore.tasks.arguments import configured
 from historystore.tasks.protocol import Family
 
 
+def _bandit() -> Family:
+    from historystore.tasks.bandit import FAMILY
+
+    return FAMILY
+
+
+def _dark_key_to_door() -> Family:
+    from historystore.tasks.dark_key_to_door import FAMILY
+
+    return FAMILY
+
+
 def _darkroom() -> Family:
     from historystore.tasks.darkroom import FAMILY
 
@@ -19,6 +31,12 @@ def _darkroom() -> Family:
 
 def _darkroom_hard() -> Family:
     from historystore.tasks.darkroom_hard import FAMILY
+
+    return FAMILY
+
+
+def _darkroom_permuted() -> Family:
+    from historystore.tasks.darkroom_permuted import FAMILY
 
     return FAMILY
 
@@ -35,7 +53,22 @@ def _metaworld(name: str, args: Mapping[str, JsonValue]) -> Family:
     return metaworld_family(name, args)
 
 
-_FAMILIES: dict[str, Callable[[], Family]] = {"darkroom": _darkroom, "darkroom-hard": _darkroom_hard}
+_FAMILIES: dict[str, Callable[[], Family]] = {
+    "bandit": _bandit,
+    "dark-key-to-door": _dark_key_to_door,
+    "darkroom": _darkroom,
+    "darkroom-hard": _darkroom_hard,
+    "darkroom-permuted": _darkroom_permuted,
+}
+
+_ENVIRONMENTS: tuple[tuple[str, str, int, dict[str, JsonValue]], ...] = (
+    ("historystore/AdversarialBandit-v0", "bandit:AdversarialBandit", 100, {}),
+    ("historystore/DarkKeyToDoor-v0", "dark_key_to_door:DarkKeyToDoor", 50, {"size": 9, "ends_at_door": False}),
+    ("historystore/DarkRoom-v0", "darkroom:DarkRoom", 20, {"size": 9, "is_rewarded_once": False}),
+    ("historystore/DarkRoomHard-v0", "darkroom:DarkRoom", 20, {"size": 17, "is_rewarded_once": True}),
+    ("historystore/DarkRoomPermuted-v0", "darkroom_permuted:PermutedDarkRoom", 50, {"size": 9}),
+)
+"""Gymnasium's id, module and class, steps an episode, and the arguments that are not those of the class."""
 _PREFIXES: dict[str, Callable[[str, Mapping[str, JsonValue]], Family]] = {
     "metaworld": _metaworld,
     "minigrid": _minigrid,
@@ -99,12 +132,7 @@ def register() -> None:
 
     The entry points are strings, so that no environment is imported before it is made.
     """
-    table: dict[str, dict[str, int | bool]] = {
-        "historystore/DarkRoom-v0": {"size": 9, "is_rewarded_once": False},
-        "historystore/DarkRoomHard-v0": {"size": 17, "is_rewarded_once": True},
-    }
-    for env_id, kwargs in table.items():
+    for env_id, place, max_episode_steps, kwargs in _ENVIRONMENTS:
         if env_id not in gym.registry:
-            gym.register(
-                id=env_id, entry_point="historystore.tasks.darkroom:DarkRoom", max_episode_steps=20, kwargs=kwargs
-            )
+            entry_point = f"historystore.tasks.{place}"
+            gym.register(id=env_id, entry_point=entry_point, max_episode_steps=max_episode_steps, kwargs=kwargs)
