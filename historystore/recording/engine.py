@@ -23,7 +23,7 @@ from historystore.import_paths import import_module
 from historystore.recording.algorithms import algorithm_of_spec
 from historystore.recording.engines import Interrupted, Session
 from historystore.recording.messages import Finished
-from historystore.recording.vec_env import BatchedVecEnv
+from historystore.recording.source_vec_env import source_vec_env
 from historystore.sb3 import HistoryRecorder
 
 _CLASSES_IN = {"activation_fn": torch.nn, "optimizer_class": torch.optim}
@@ -83,7 +83,7 @@ def build_model(spec: LearnerSpec) -> BaseAlgorithm:
 def _environments(spec: LearnerSpec) -> VecEnv:
     family = tasks.family(spec.family, spec.env_args)
     if family.is_batched:
-        return BatchedVecEnv(family.make_batched([spec.task] * spec.num_streams))
+        return source_vec_env(family.make_batched([spec.task] * spec.num_streams))
     return DummyVecEnv([functools.partial(family.make, spec.task)] * spec.num_streams)
 
 

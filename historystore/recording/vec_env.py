@@ -20,6 +20,10 @@ class BatchedVecEnv(VecEnv):
     `infos[i]["terminal_observation"]`, and `infos[i]["TimeLimit.truncated"]` tells a cut from an end. There is no
     object for one environment, so methods cannot be called and attributes cannot be set; the keys of its task can be
     read (`get_attr("goal")`).
+
+    The learner sees the true observations here, whatever view its family has for it: that is what
+    `SourceVecEnv` is wrapped around this for. It finds the view of an episode's end in
+    `infos[i]["terminal_source_observation"]`, which only families with a view have.
     """
 
     def __init__(self, envs: BatchedEnv) -> None:
@@ -51,8 +55,13 @@ class BatchedVecEnv(VecEnv):
         dones = terminated | truncated
         infos: list[dict[str, Any]] = [{"TimeLimit.truncated": cut} for cut in (truncated & ~terminated).tolist()]
         if dones.any():
-            for index in np.flatnonzero(dones).tolist():
+            ends = np.flatnonzero(dones).tolist()
+            for index in ends:
                 infos[index]["terminal_observation"] = obs[index]
+            if self.envs.source_observation_space is not None:
+                shown = self.envs.source_observation()
+                for index in ends:
+                    infos[index]["terminal_source_observation"] = shown[index]
             obs = self.envs.reset(dones)
         return obs, rewards.astype(np.float32, copy=False), dones, infos
 

@@ -11,6 +11,8 @@ from gymnasium import spaces
 
 from historystore.errors import InvalidValue
 from historystore.fields import flatten, space_fields
+from historystore.recording.source_vec_env import SourceVecEnv
+from historystore.sb3.layers import split_layers
 
 Reading: TypeAlias = Callable[[Mapping[str, Any]], Any]
 """Take one field's value at the present step, for all streams, from the loop's variables."""
@@ -23,16 +25,24 @@ def field_readings(
 ) -> list[tuple[str, Reading]]:
     """Return how to read each wanted field that the algorithm has; `fields` None wants all but the optional ones.
 
+    What the learner itself saw is optional, unless its family shows it more than is recorded as the observation.
+
     On-policy algorithms have `log_prob` and `value`, read as tensors. `raw_action` exists where the executed action can
     differ from it, that is for Box actions: what the policy drew before clipping (on-policy), or the action scaled to
     [-1, 1] as the replay buffer holds it (off-policy).
     """
-    wanted = _DEFAULT if fields is None else fields
+    wanted = _default_names(loop) if fields is None else fields
     readings = {name: reading for name, reading in _policy_readings(loop, action_space).items() if name in wanted}
     if "source_observation" in wanted:
         readings |= _source_readings(loop["self"].observation_space)
     readings |= {name: _info_reading(name) for name in wanted if name.startswith("info/")}
     return list(readings.items())
+
+
+def _default_names(loop: Mapping[str, Any]) -> tuple[str, ...]:
+    wrappers, _ = split_layers(loop["self"].get_env())
+    has_view = any(isinstance(wrapper, SourceVecEnv) for wrapper in wrappers)
+    return (*_DEFAULT, "source_observation") if has_view else _DEFAULT
 
 
 def _policy_readings(loop: Mapping[str, Any], action_space: spaces.Space[Any]) -> dict[str, Reading]:

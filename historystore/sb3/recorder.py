@@ -48,7 +48,8 @@ class HistoryRecorder(BaseCallback):
         spec: the whole specification, in place of the one read off the model.
         provenance: in place of the one found out.
         fields: the optional step fields to record (`log_prob`, `value`, `raw_action`, `source_observation`,
-            `info/<key>`); the first three, where the algorithm has them, when not given.
+            `info/<key>`); the first three, where the algorithm has them, when not given, and the fourth where the
+            family shows its source learner more than the observation.
         checkpoints: "final" stores parameters and optimiser when the learning ends.
 
     Raises:

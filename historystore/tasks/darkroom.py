@@ -36,12 +36,7 @@ class DarkRoom(gym.Env[Int64[np.ndarray, "2"], np.int64]):
     }
 
     def __init__(
-        self,
-        goal: Sequence[int],
-        *,
-        size: int = 9,
-        is_rewarded_once: bool = False,
-        render_mode: str | None = None,
+        self, goal: Sequence[int], *, size: int = 9, is_rewarded_once: bool = False, render_mode: str | None = None
     ) -> None:
         self.goal = parse_cell(goal, size=size, name="goal")
         self.size = size
