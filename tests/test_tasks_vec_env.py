@@ -20,9 +20,10 @@ def both(name: str, num_envs: int) -> tuple[BatchedVecEnv, DummyVecEnv]:
 def test_every_step_is_what_dummy_vec_env_gives(name: str, num_envs: int) -> None:
     ours, theirs = both(name, num_envs)
     rng = np.random.default_rng(0)
+    assert ours.seed(3) == theirs.seed(3)
     assert np.array_equal(ours.reset(), theirs.reset())
-    for _ in range(100):
-        actions = rng.integers(5, size=num_envs)
+    for _ in range(110):
+        actions = rng.integers(ours.action_space.n, size=num_envs)
         (obs, rewards, dones, infos), expected = ours.step(actions), theirs.step(actions)
         for got, want in zip((obs, rewards, dones), expected, strict=False):
             assert got.dtype == want.dtype

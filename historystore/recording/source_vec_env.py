@@ -18,7 +18,7 @@ class SourceVecEnv(VecEnvWrapper):
 
     def __init__(self, venv: BatchedVecEnv) -> None:
         super().__init__(venv, observation_space=venv.envs.source_observation_space)
-        self._envs = venv.envs
+        self._batched, self._envs = venv, venv.envs
 
     def reset(self) -> Shaped[np.ndarray, "num_envs *source"]:
         """Start an episode everywhere."""
@@ -36,7 +36,7 @@ class SourceVecEnv(VecEnvWrapper):
         """Step every environment and reset those that are done."""
         _, rewards, dones, infos = self.venv.step_wait()
         for index in np.flatnonzero(dones).tolist():
-            infos[index]["terminal_observation"] = infos[index].pop("terminal_source_observation")
+            infos[index]["terminal_observation"] = self._batched.terminal_source_observation[index]
         return self._envs.source_observation(), rewards, dones, infos
 
 

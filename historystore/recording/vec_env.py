@@ -21,14 +21,15 @@ class BatchedVecEnv(VecEnv):
     object for one environment, so methods cannot be called and attributes cannot be set; the keys of its task can be
     read (`get_attr("goal")`).
 
-    The learner sees the true observations here, whatever view its family has for it: that is what
-    `SourceVecEnv` is wrapped around this for. It finds the view of an episode's end in
-    `infos[i]["terminal_source_observation"]`, which only families with a view have.
+    The learner sees the true observations here, whatever view its family has for it: `SourceVecEnv` around this one
+    shows the view.
     """
 
     def __init__(self, envs: BatchedEnv) -> None:
         self.envs = envs
         self._actions = np.zeros(0)
+        self.terminal_source_observation = np.zeros(0)
+        """What the source saw when episodes last ended, before the resets; rows of the others are of no meaning."""
         super().__init__(envs.num_envs, envs.observation_space, envs.action_space)
 
     def reset(self) -> Shaped[np.ndarray, "num_envs *shape"]:
@@ -55,13 +56,10 @@ class BatchedVecEnv(VecEnv):
         dones = terminated | truncated
         infos: list[dict[str, Any]] = [{"TimeLimit.truncated": cut} for cut in (truncated & ~terminated).tolist()]
         if dones.any():
-            ends = np.flatnonzero(dones).tolist()
-            for index in ends:
+            for index in np.flatnonzero(dones).tolist():
                 infos[index]["terminal_observation"] = obs[index]
             if self.envs.source_observation_space is not None:
-                shown = self.envs.source_observation()
-                for index in ends:
-                    infos[index]["terminal_source_observation"] = shown[index]
+                self.terminal_source_observation = self.envs.source_observation()
             obs = self.envs.reset(dones)
         return obs, rewards.astype(np.float32, copy=False), dones, infos
 

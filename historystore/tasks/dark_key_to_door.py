@@ -6,8 +6,9 @@ door, one a step. The paper does not say whether the door ends an episode. Here 
 set: the paper's thousand episodes of fifty steps are drawn as exactly 50 000 steps.
 
 Key and door leave no trace in the observation, the own (x, y), so a learner without a memory cannot solve it. The
-argument `source` lets the source learner, and it alone, see more: `key` appends whether the key is held, and `stack-4`
-shows the last four positions of the episode, oldest first (the start repeated until there are four).
+argument `source` says what the source learner, and it alone, sees: `key` appends whether the key is held (the default),
+`stack-4` shows the last four positions of the episode instead, oldest first (the start repeated until there are four),
+and `plain` shows it the observation and no more.
 """
 
 import re
@@ -209,7 +210,7 @@ class KeyToDoorFamily:
     size: int = 9
     max_episode_steps: int = 50
     ends_at_door: bool = False
-    source: str = "plain"
+    source: str = "key"
     args: dict[str, JsonValue] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
@@ -240,13 +241,12 @@ class KeyToDoorFamily:
 
     def tasks(self) -> list[Task]:
         """List the pairs: every door for the key at (0, 0), for that at (0, 1), ..."""
-        return [self._task(index) for index in range(self.num_tasks)]
+        cells = [(x, y) for x in range(self.size) for y in range(self.size)]
+        return [{"key": [*key], "door": [*door]} for key in cells for door in cells]
 
     def task_of_seed(self, seed: int) -> Task:
         """Return the task of a learner's seed, `P[seed % num_tasks]`."""
-        return self._task(permutation(self.name, self.version, self.num_tasks)[seed % self.num_tasks])
-
-    def _task(self, index: int) -> Task:
+        index = permutation(self.name, self.version, self.num_tasks)[seed % self.num_tasks]
         key, door = divmod(index, self.size * self.size)
         return {"key": [*divmod(key, self.size)], "door": [*divmod(door, self.size)]}
 
