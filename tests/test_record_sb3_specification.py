@@ -18,7 +18,7 @@ from historystore import tasks
 from historystore.documents import LearnerSpec
 from historystore.errors import InvalidValue
 from historystore.sb3 import HistoryRecorder
-from historystore.sb3.provenance import git_commit
+from historystore.commit import git_commit
 
 torch.set_num_threads(1)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from historystore.errors import InvalidValue
-from historystore.tasks import Task, family
+from historystore.tasks import Task, families, family
 from historystore.tasks.darkroom import DarkRoom, DarkRoomFamily
 
 ROOMS = ["darkroom", "darkroom-hard"]

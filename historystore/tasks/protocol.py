@@ -5,7 +5,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import gymnasium as gym
 import numpy as np
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Bool, Float, Int64, Shaped
 from pydantic import JsonValue
 
 Task = dict[str, JsonValue]
@@ -61,6 +61,15 @@ class BatchedEnv(Protocol):
         Bool[np.ndarray, " num_envs"],
     ]:
         """Return the true next observations, rewards, terminated and truncated flags, as the environment gave them."""
+        ...
+
+
+@runtime_checkable
+class KnowsBest(Protocol):
+    """What a `BatchedEnv` has besides where an optimal policy is known: noise distillation and experts ask for it."""
+
+    def expert_actions(self) -> Int64[np.ndarray, " num_envs"]:
+        """Return an action that is best where each environment is now; the actions are Discrete."""
         ...
 
 
