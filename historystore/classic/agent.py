@@ -21,7 +21,7 @@ class Outcome(NamedTuple):
 
     rewards: Float[np.ndarray, " learners"]
     terminated: Bool[np.ndarray, " learners"]
-    following: Shaped[np.ndarray, "learners *source"]
+    following: Shaped[np.ndarray, "learners ..."]
 
 
 class Update(NamedTuple):
@@ -34,7 +34,7 @@ class Update(NamedTuple):
 class Agent(Protocol):
     """Many learners of one algorithm; actions count from 0."""
 
-    def act(self, step: int, seen: Shaped[np.ndarray, "learners *source"]) -> Choice:
+    def act(self, step: int, seen: Shaped[np.ndarray, "learners ..."]) -> Choice:
         """Choose an action for each learner, which sees one row."""
         ...
 

@@ -38,7 +38,7 @@ class NoisyExpert:
         )
         self._policy = EpsilonGreedy(generators, num_actions=num_actions, schedule=self._schedule)
 
-    def act(self, step: int, seen: Shaped[np.ndarray, "learners *source"]) -> Choice:
+    def act(self, step: int, seen: Shaped[np.ndarray, "learners ..."]) -> Choice:
         """Prefer what is best where everybody is."""
         return self._policy.choose(step, self._best_actions())
 

@@ -17,7 +17,7 @@ EPSILON = "rollout/exploration_rate"
 
 
 class EpsilonGreedy:
-    """Takes the greedy action with probability `1 - epsilon + epsilon / num_actions`, each other with the rest's share."""
+    """Takes the greedy action with probability `1 - epsilon + epsilon / num_actions`, all others with equal ones."""
 
     def __init__(self, generators: Sequence[np.random.Generator], *, num_actions: int, schedule: Schedule) -> None:
         self._num_actions = num_actions

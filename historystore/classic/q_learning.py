@@ -48,7 +48,7 @@ class QLearning:
         table: np.ndarray = self._settings.initial_value + self._settings.initial_noise * noise
         return table
 
-    def act(self, step: int, seen: Shaped[np.ndarray, "learners *source"]) -> Choice:
+    def act(self, step: int, seen: Shaped[np.ndarray, "learners ..."]) -> Choice:
         """Prefer the action of the highest value."""
         self._rows = self._first_row + self._index.of_values(seen)
         return self._policy.choose(step, self._table[self._rows].argmax(axis=1))
@@ -68,6 +68,5 @@ class QLearning:
         interval = self._schedule.interval
         if step % interval:
             return None
-        values = {"train/td_error": self._errors / interval, EPSILON: self._schedule.epsilon(step)}
-        self._errors = np.zeros_like(self._errors)
-        return Update(values, self._settings.learning_rate)
+        errors, self._errors = self._errors / interval, np.zeros_like(self._errors)
+        return Update({"train/td_error": errors, EPSILON: self._schedule.epsilon(step)}, self._settings.learning_rate)

@@ -25,6 +25,7 @@ class Settings(BaseModel):
     policies: ClassVar[tuple[str, ...]]
     """What `--policy` may be, the default first."""
 
+
 class LearningSettings(Settings):
     """Of those whose behaviour changes."""
 
@@ -112,6 +113,4 @@ def settings_of(spec: LearnerSpec) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         reason = first["msg"].replace("Input should be", "expected").replace("'", "")
-        raise InvalidValue(
-            f"--set {first['loc'][0]}: {reason}, got {first['input']!r}. Change the value."
-        ) from None
+        raise InvalidValue(f"--set {first['loc'][0]}: {reason}, got {first['input']!r}. Change the value.") from None

@@ -34,7 +34,9 @@ class StateIndex:
         if isinstance(space, gym.spaces.Discrete):
             space = gym.spaces.MultiDiscrete([space.n], start=[space.start])
         if not isinstance(space, gym.spaces.MultiDiscrete):
-            raise InvalidValue(f"QLearning: expected Discrete or MultiDiscrete observations, got {space}. Use --algo dqn.")
+            raise InvalidValue(
+                f"QLearning: expected Discrete or MultiDiscrete observations, got {space}. Use --algo dqn."
+            )
         counts = [int(count) for count in space.nvec.reshape(-1)]
         num_states = math.prod(counts)
         if num_states > MOST_STATES:
@@ -46,7 +48,7 @@ class StateIndex:
             num_states=num_states, starts=space.start.reshape(-1).astype(np.int64), strides=np.array(strides, np.int64)
         )
 
-    def of_values(self, values: Shaped[np.ndarray, "learners *shape"]) -> Int64[np.ndarray, " learners"]:
+    def of_values(self, values: Shaped[np.ndarray, "learners ..."]) -> Int64[np.ndarray, " learners"]:
         """Return the number of each value."""
         flat = values.reshape(len(values), -1)  # (learners, entries)
         index: np.ndarray = (flat[:, 0] - self.starts[0]) * self.strides[0]

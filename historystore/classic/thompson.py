@@ -36,7 +36,7 @@ class Thompson:
         self._learners = np.arange(num_learners)
         self._beliefs = Beliefs((num_learners, num_actions), prior=self._prior)
 
-    def act(self, step: int, seen: Shaped[np.ndarray, "learners *source"]) -> Choice:
+    def act(self, step: int, seen: Shaped[np.ndarray, "learners ..."]) -> Choice:
         """Draw a mean for each arm and choose the highest."""
         successes = self._prior[0] + self._arms.earned
         failures = self._prior[1] + self._arms.pulls - self._arms.earned

@@ -20,17 +20,13 @@ class Ucb:
     Among equals it draws one, so that the order in which arms are tried tells nothing.
     """
 
-    def __init__(
-        self, settings: UcbSettings, generators: Sequence[np.random.Generator], *, num_actions: int
-    ) -> None:
+    def __init__(self, settings: UcbSettings, generators: Sequence[np.random.Generator], *, num_actions: int) -> None:
         self._coefficient = settings.coefficient
-        self._arms = Arms(
-            num_learners=len(generators), num_arms=num_actions, update_interval=settings.update_interval
-        )
+        self._arms = Arms(num_learners=len(generators), num_arms=num_actions, update_interval=settings.update_interval)
         self._draws = Draws(generators, num_draws=num_actions)
         self._log_shares = np.array([0.0, *(-math.log(count) for count in range(1, num_actions + 1))])
 
-    def act(self, step: int, seen: Shaped[np.ndarray, "learners *source"]) -> Choice:
+    def act(self, step: int, seen: Shaped[np.ndarray, "learners ..."]) -> Choice:
         """Choose among the arms of the highest bound."""
         arms = self._arms
         width = self._coefficient * np.sqrt(2.0 * math.log(max(step, 1)) / np.maximum(arms.pulls, 1))
