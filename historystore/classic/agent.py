@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Int64, Shaped
@@ -31,6 +31,7 @@ class Update(NamedTuple):
     learning_rate: float | None
 
 
+@runtime_checkable
 class Agent(Protocol):
     """Many learners of one algorithm; actions count from 0."""
 

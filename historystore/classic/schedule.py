@@ -32,7 +32,7 @@ class Schedule:
     @classmethod
     def constant(cls, epsilon: float, *, num_steps: int) -> Schedule:
         """Return an epsilon that never falls."""
-        return cls(start=epsilon, final=epsilon, num_steps=num_steps, interval=num_steps)
+        return cls(start=epsilon, final=epsilon, num_steps=float(num_steps), interval=num_steps)
 
     def epsilon(self, step: int) -> float:
         """Return epsilon at a step."""
