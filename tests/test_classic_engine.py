@@ -127,16 +127,25 @@ def test_an_interruption_closes_all_learners_of_the_group_as_partial_with_their_
 @pytest.mark.parametrize(
     ("settings", "line"),
     [
-        ({"algorithm": "UCB", "env": "bandit", "coefficient": -1.0}, "--set coefficient: expected greater than or equal to 0, got -1.0. Change the value."),
-        ({"algorithm": "NoiseDistillation", "env": "darkroom", "schedule": "steep"}, "--set schedule: expected linear or cosine, got 'steep'. Change the value."),
-        ({"algorithm": "Expert", "env": "darkroom", "epsilon_start": 1.0}, "--set epsilon_start: Extra inputs are not permitted, got 1.0. Change the value."),
+        (
+            {"algorithm": "UCB", "env": "bandit", "coefficient": -1.0},
+            "--set coefficient: expected greater than or equal to 0, got -1.0. Change the value.",
+        ),
+        (
+            {"algorithm": "NoiseDistillation", "env": "darkroom", "schedule": "steep"},
+            "--set schedule: expected linear or cosine, got 'steep'. Change the value.",
+        ),
+        (
+            {"algorithm": "Expert", "env": "darkroom", "epsilon_start": 1.0},
+            "--set epsilon_start: Extra inputs are not permitted, got 1.0. Change the value.",
+        ),
         (
             {"algorithm": "QLearning", "env": "dark-key-to-door", "env_args": {"source": "stack-4"}},
             "QLearning: at most 100,000 states fit a table, got 43,046,721. Use --algo dqn.",
         ),
     ],
     ids=_name,
-)  # fmt: skip
+)
 def test_settings_that_cannot_be_carried_out_get_one_line(settings, line):
     with pytest.raises(InvalidValue) as refusal:
         ClassicEngine().check(learner_specs(**settings, num_learners=1, num_steps=100)[0])
