@@ -35,6 +35,11 @@ class Update(NamedTuple):
 class Agent(Protocol):
     """Many learners of one algorithm; actions count from 0."""
 
+    @property
+    def num_bytes(self) -> int:
+        """What it holds in memory, where that is much."""
+        ...
+
     def act(self, step: int, seen: Shaped[np.ndarray, "learners ..."]) -> Choice:
         """Choose an action for each learner, which sees one row."""
         ...

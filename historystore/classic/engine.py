@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from historystore import tasks
-from historystore.classic.agents import build_agent
 from historystore.classic.group import Group
 from historystore.classic.recording import GroupRecording
 from historystore.documents import LearnerSpec
@@ -18,6 +17,7 @@ from historystore.recording.messages import Finished
 
 _MOST_LEARNERS = 256
 _MOST_ROW_BYTES = 2**21
+_MOST_STATE_BYTES = 2**28
 
 
 class ClassicEngine:
@@ -33,14 +33,14 @@ class ClassicEngine:
             raise InvalidValue(
                 f"--streams: {template.algorithm} has one, got {template.num_streams}. Record more seeds instead."
             )
-        envs = tasks.family(template.family, template.env_args).make_batched([template.task])
-        build_agent(template, [template.seed or 0], envs)
+        Group([template])
 
     def group_size(self, template: LearnerSpec) -> int:
-        """Return as many learners as one row of observations has room for."""
+        """Return as many learners as fit the memory that a worker may take for them."""
         space = tasks.family(template.family, template.env_args).observation_space
         num_bytes = 0 if space.shape is None else math.prod(space.shape) * np.dtype(space.dtype).itemsize
-        return max(min(_MOST_LEARNERS, _MOST_ROW_BYTES // max(num_bytes, 1)), 1)
+        rooms = (_MOST_ROW_BYTES // max(num_bytes, 1), _MOST_STATE_BYTES // max(Group([template]).num_bytes, 1))
+        return max(min(_MOST_LEARNERS, *rooms), 1)
 
     def learn(self, specs: Sequence[LearnerSpec], session: Session) -> Iterator[Finished]:
         """Learn all of them step by step; if one raises, each is learned again alone."""

@@ -38,6 +38,11 @@ class NoisyExpert:
         )
         self._policy = EpsilonGreedy(generators, num_actions=num_actions, schedule=self._schedule)
 
+    @property
+    def num_bytes(self) -> int:
+        """Next to nothing."""
+        return 0
+
     def act(self, step: int, seen: Shaped[np.ndarray, "learners ..."]) -> Choice:
         """Prefer what is best where everybody is."""
         return self._policy.choose(step, self._best_actions())

@@ -29,6 +29,11 @@ class Group:
         self._step = 0
         self._look(self._envs.reset(seeds=seeds))
 
+    @property
+    def num_bytes(self) -> int:
+        """What the learners hold in memory."""
+        return self._agent.num_bytes
+
     def step(self, recording: GroupRecording) -> None:
         """Act, learn and record once everywhere."""
         choice = self._agent.act(self._step, self._seen)

@@ -48,6 +48,11 @@ class QLearning:
         table: np.ndarray = self._settings.initial_value + self._settings.initial_noise * noise
         return table
 
+    @property
+    def num_bytes(self) -> int:
+        """What the table takes in memory."""
+        return self._table.nbytes
+
     def act(self, step: int, seen: Shaped[np.ndarray, "learners ..."]) -> Choice:
         """Prefer the action of the highest value."""
         self._rows = self._first_row + self._index.of_values(seen)

@@ -13,7 +13,7 @@ from jaxtyping import Int64, Shaped
 from historystore.errors import InvalidValue
 
 MOST_STATES = 100_000
-"""A group's table has 256 times as many rows."""
+"""Beyond, a table is not what anybody wants."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

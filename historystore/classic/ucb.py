@@ -26,6 +26,11 @@ class Ucb:
         self._draws = Draws(generators, num_draws=num_actions)
         self._log_shares = np.array([0.0, *(-math.log(count) for count in range(1, num_actions + 1))])
 
+    @property
+    def num_bytes(self) -> int:
+        """Next to nothing."""
+        return 0
+
     def act(self, step: int, seen: Shaped[np.ndarray, "learners ..."]) -> Choice:
         """Choose among the arms of the highest bound."""
         arms = self._arms
