@@ -57,12 +57,11 @@ class ClassicEngine:
             yield from (_finished(spec, recording, "partial") for spec in specs)
         except Exception as error:  # noqa: BLE001 - recorded with the learner; the others go on
             text = f"{type(error).__name__}: {error}"
+            recording.finish("failed", error=text)  # of those that then learn alone, the complete attempt shows
             if len(specs) == 1:
-                recording.finish("failed", error=text)
                 yield _finished(specs[0], recording, "failed", error=text)
-                return
-            recording.finish("partial", error=f"one of a group of {len(specs)} raised {text}")
-            yield from self._alone(specs, session)
+            else:
+                yield from self._alone(specs, session)
         else:
             recording.finish("complete")
             yield from (_finished(spec, recording, "complete") for spec in specs)

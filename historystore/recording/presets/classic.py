@@ -83,15 +83,15 @@ _Q_LEARNERS: dict[tuple[str, str], Preset] = {
     ),
 }
 
-_LENGTHS = {"bandit": 1_000, "dark-key-to-door": 25_000, "darkroom": 8_000, "darkroom-hard": 10_000}
+_LENGTHS = {"bandit": 2_000, "dark-key-to-door": 25_000, "darkroom": 8_000, "darkroom-hard": 10_000}
 _LENGTHS |= {"darkroom-permuted": 20_000}
 
 _NOISY: dict[tuple[str, str], Preset] = {
     ("noise", world): Preset(
         policy="Optimal",
         num_steps=num_steps,
-        hyperparameters={"anneal_share": 0.8},
-        why="Noise falls evenly over four fifths of the history, and what is best is done in the last.",
+        hyperparameters={"anneal_share": 0.5 if world == "bandit" else 0.8},
+        why="Noise falls evenly over most of the history, and what is best is done in the rest: ten episodes or more.",
     )
     for world, num_steps in _LENGTHS.items()
 }
