@@ -77,17 +77,6 @@ def test_killed_and_interrupted_a_recording_ends_as_if_undisturbed(tmp_path):
     assert again.digest == historystore.open(whole).digest
 
 
-def test_a_presets_arguments_of_the_world_hold_unless_the_caller_gives_others(tmp_path):
-    chosen = plan_recording("q-learning", "dark-key-to-door", "0", out=tmp_path / "a")
-    given = plan_recording("q-learning", "dark-key-to-door", "0", out=tmp_path / "b", env_args={"source": "stack-2"})
-    larger = plan_recording("q-learning", "dark-key-to-door", "0", out=tmp_path / "c", env_args={"size": 5})
-    assert [plan.template.env_args for plan in (chosen, given, larger)] == [
-        {"source": "key"},
-        {"source": "stack-2"},
-        {"size": 5, "source": "key"},
-    ]
-
-
 def test_an_algorithm_without_a_preset_has_its_own_defaults_and_policy(tmp_path):
     plan = plan_recording("q-learning", "FrozenLake-v1", "0", out=tmp_path / "store", steps=1000)
     assert (plan.template.policy, plan.template.num_steps, plan.template.num_streams) == ("QTable", 1000, 1)
@@ -144,7 +133,7 @@ def test_what_cannot_be_recorded_gets_one_line_before_anything_starts(algo, opti
 def test_a_world_that_the_algorithm_cannot_live_in_gets_one_line(algo, env, line, tmp_path):
     with pytest.raises(InvalidValue) as refusal:
         record(algo, env, "0-1", out=tmp_path / "store", steps=100)
-    assert line in str(refusal.value)
+    assert str(refusal.value).startswith(line)
     assert "\n" not in str(refusal.value)
     assert historystore.open(tmp_path / "store").learners == ()
 

@@ -113,8 +113,6 @@ def plan_recording(
     """
     learning, family = algorithm(algo), tasks.family(env, env_args)
     chosen, known = preset(algo, family.name), signature(learning)
-    if chosen.env_args:
-        family = tasks.family(env, {**chosen.env_args, **(env_args or {})})
     num_streams = _positive("--streams", streams, chosen.num_streams)
     num_steps = _num_steps(steps, chosen.num_steps, algo=algo, env=family.name)
     hyperparameters = resolve_hyperparameters(known, chosen.hyperparameters, set or {})

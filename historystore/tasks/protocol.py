@@ -17,7 +17,7 @@ class BatchedEnv(Protocol):
     """Many environments stepped by one array operation, without auto-reset.
 
     Arrays handed out are the caller's: they never change afterwards. Where the family knows an optimal policy there is
-    one method more, `expert_actions()`: the action that it would take now in each environment, as `step` takes them.
+    one method more, see `KnowsBest`.
     """
 
     num_envs: int
@@ -69,7 +69,7 @@ class KnowsBest(Protocol):
     """What a `BatchedEnv` has besides where an optimal policy is known: noise distillation and experts ask for it."""
 
     def expert_actions(self) -> Int64[np.ndarray, " num_envs"]:
-        """Return an action that is best where each environment is now; the actions are Discrete."""
+        """Return the action that such a policy takes now in each environment, as `step` takes it; it is Discrete."""
         ...
 
 

@@ -1,11 +1,6 @@
 """Learners of the classic engine: bandit algorithms, tabular Q-learning, and noisy or plain experts."""
 
-from pydantic import JsonValue
-
 from historystore.recording.presets.model import Preset
-
-_SEES_KEY: dict[str, JsonValue] = {"source": "key"}
-"""Without the has-key bit no table can tell where to go in Dark Key-to-Door; the distilled model never sees it."""
 
 _BANDITS: dict[tuple[str, str], Preset] = {
     ("ucb", "bandit"): Preset(
@@ -53,7 +48,6 @@ _Q_LEARNERS: dict[tuple[str, str], Preset] = {
         why="2000 episodes; the far goals are found because everything untried looks good, hardly by chance.",
     ),
     ("q-learning", "dark-key-to-door"): Preset(
-        env_args=_SEES_KEY,
         policy="QTable",
         num_steps=50_000,
         hyperparameters={
@@ -65,7 +59,7 @@ _Q_LEARNERS: dict[tuple[str, str], Preset] = {
             "anneal_share": 0.8,
             "update_interval": 500,
         },
-        why="1000 episodes; the table has a half for those who hold the key.",
+        why="1000 episodes; the has-key bit, which the family shows the source by default, gives the table two halves.",
     ),
     ("q-learning", "darkroom-permuted"): Preset(
         policy="QTable",

@@ -8,8 +8,6 @@ class Preset(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    env_args: dict[str, JsonValue] = {}
-    """Arguments of the world without which its learners do not learn; those that the caller gives win."""
     policy: str | None = None
     """By its Stable-Baselines3 name; None for the one that the observations ask for."""
     num_streams: int = 1
