@@ -215,8 +215,10 @@ class _Terminal:
 def _plan_text(plan: RecordPlan) -> str:
     spec = plan.template
     num_streams = f"{spec.num_streams} stream{'s' if spec.num_streams > 1 else ''}"
+    args = ", ".join(f"{name}={value}" for name, value in spec.env_args.items())
+    world = f"{spec.family} ({args})" if args else spec.family
     lines = [
-        f"{plan.place}: {len(plan.seeds):,} {spec.algorithm} learners on {spec.family}, "
+        f"{plan.place}: {len(plan.seeds):,} {spec.algorithm} learners on {world}, "
         f"{spec.num_steps:,} steps each over {num_streams}",
         f"  skips {plan.num_skipped:,} (complete), retries {plan.num_retried:,} (partial or failed), "
         f"adds {plan.num_added:,}; {plan.num_workers} worker{'s' if plan.num_workers > 1 else ''}",

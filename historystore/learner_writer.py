@@ -43,7 +43,7 @@ class LearnerWriter:
         *,
         provenance: Provenance | None,
         space_fields: Mapping[str, Field],
-        on_change: Callable[[], None],
+        on_change: Callable[[int], None],
         on_finish: Callable[[], None],
         original: OriginalAttempt | None = None,
     ) -> None:
@@ -133,10 +133,11 @@ class LearnerWriter:
         if not self._fields:
             self._fields = fields
             self._hasher.define(fields)
+        num_bytes = self.num_bytes
         self._add(block, ends, seeds)
         self._next_observation = following
         self._has_news = True
-        self._on_change()
+        self._on_change(self.num_bytes - num_bytes)
 
     def add_update(
         self,

@@ -84,6 +84,7 @@ class StoreWriter:
         }
         self._learners: list[LearnerWriter] = []
         self._waiting_since: float | None = None
+        self._num_waiting_bytes = 0
         store.place.prepare(SHARDS)
 
     def __enter__(self) -> StoreWriter:
@@ -126,7 +127,7 @@ class StoreWriter:
             provenance=provenance,
             space_fields=self._fields,
             on_change=self._seal_if_due,
-            on_finish=lambda: self._seal_if_due(patience=0.5),
+            on_finish=lambda: self._seal_if_due(0, patience=0.5),
             original=original,
         )
         if continues is not None:
@@ -150,7 +151,7 @@ class StoreWriter:
                 if part in group:
                     learner.forget()
         self._learners = [learner for learner in self._learners if not learner.is_finished]
-        self._waiting_since = None
+        self._waiting_since, self._num_waiting_bytes = None, 0
         return tuple(names)
 
     def close(self) -> None:
@@ -182,12 +183,12 @@ class StoreWriter:
             )
         return past
 
-    def _seal_if_due(self, *, patience: float = 1.0) -> None:
+    def _seal_if_due(self, num_new_bytes: int, *, patience: float = 1.0) -> None:
         now = time.monotonic()
+        self._num_waiting_bytes += num_new_bytes
         if self._waiting_since is None:
             self._waiting_since = now
-        num_bytes = sum(learner.num_bytes for learner in self._learners)
-        if num_bytes >= self.seal_bytes or now - self._waiting_since >= patience * self.seal_s:
+        if self._num_waiting_bytes >= self.seal_bytes or now - self._waiting_since >= patience * self.seal_s:
             self.seal()
 
 

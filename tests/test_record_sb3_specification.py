@@ -15,10 +15,10 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecFram
 
 import historystore
 from historystore import tasks
+from historystore.commit import git_commit
 from historystore.documents import LearnerSpec
 from historystore.errors import InvalidValue
 from historystore.sb3 import HistoryRecorder
-from historystore.sb3.provenance import git_commit
 
 torch.set_num_threads(1)
 

@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from historystore.errors import InvalidValue
 
 _SB3, _CONTRIB = "stable_baselines3", "sb3_contrib"
+_CLASSIC = {"module": "historystore.classic", "engine": "classic"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,12 +31,17 @@ _ALGORITHMS: dict[str, Algorithm] = {
     "a2c": Algorithm(name="A2C", module=_SB3),
     "ddpg": Algorithm(name="DDPG", module=_SB3),
     "dqn": Algorithm(name="DQN", module=_SB3),
+    "expert": Algorithm(name="Expert", **_CLASSIC),
+    "noise": Algorithm(name="NoiseDistillation", **_CLASSIC),
     "ppo": Algorithm(name="PPO", module=_SB3),
+    "q-learning": Algorithm(name="QLearning", **_CLASSIC),
     "qr-dqn": Algorithm(name="QRDQN", module=_CONTRIB),
     "recurrent-ppo": Algorithm(name="RecurrentPPO", module=_CONTRIB),
     "sac": Algorithm(name="SAC", module=_SB3),
     "td3": Algorithm(name="TD3", module=_SB3),
+    "thompson": Algorithm(name="ThompsonSampling", **_CLASSIC),
     "trpo": Algorithm(name="TRPO", module=_CONTRIB),
+    "ucb": Algorithm(name="UCB", **_CLASSIC),
 }
 
 

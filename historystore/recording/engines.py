@@ -59,7 +59,13 @@ def _sb3() -> Engine:
     return Sb3Engine()
 
 
-_ENGINES: dict[str, Callable[[], Engine]] = {"sb3": _sb3}
+def _classic() -> Engine:
+    from historystore.classic.engine import ClassicEngine
+
+    return ClassicEngine()
+
+
+_ENGINES: dict[str, Callable[[], Engine]] = {"sb3": _sb3, "classic": _classic}
 
 
 def engines() -> list[str]:

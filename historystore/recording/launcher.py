@@ -115,16 +115,15 @@ def main(control: int) -> None:
 
 def _warmed(job: Job) -> Warm:
     """Import the engine and build the learner once, as every worker will."""
-    import torch
-
     from historystore.recording import worker  # noqa: F401 - so that every fork has it
     from historystore.recording.engines import engine_of
 
-    torch.set_num_threads(1)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
             engine = engine_of(job.template)
+            if torch := sys.modules.get("torch"):  # an engine without it starts seconds sooner
+                torch.set_num_threads(1)
             engine.check(job.template)
         except HistoryError as error:
             return Warm(error=str(error))

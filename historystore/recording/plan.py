@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from historystore import tasks
+from historystore.classic.settings import ENGINE as CLASSIC
 from historystore.documents import LearnerSpec
 from historystore.errors import InvalidValue, SpaceMismatch
 from historystore.fields import check_names
 from historystore.folder import DOCUMENT, check_free
 from historystore.places import Place, place_of
-from historystore.recording.algorithms import algorithm
+from historystore.recording.algorithms import Algorithm, algorithm
 from historystore.recording.engines import DEFAULT, engines
 from historystore.recording.hyperparameters import resolve_hyperparameters
 from historystore.recording.policies import resolve_policy
@@ -115,7 +116,7 @@ def plan_recording(
     num_streams = _positive("--streams", streams, chosen.num_streams)
     num_steps = _num_steps(steps, chosen.num_steps, algo=algo, env=family.name)
     hyperparameters = resolve_hyperparameters(known, chosen.hyperparameters, set or {})
-    hyperparameters |= _engine_mark(engine or learning.engine)
+    hyperparameters |= _engine_mark(engine or learning.engine, learning)
     template = LearnerSpec(
         family=family.name,
         env_args=family.args,
@@ -125,6 +126,8 @@ def plan_recording(
         num_streams=num_streams,
         num_steps=_lived_steps(num_steps, hyperparameters, num_streams=num_streams),
     )
+    if checkpoints is not None and learning.engine == CLASSIC:
+        raise InvalidValue(f"--checkpoints: {learning.name} has no model to store, got {checkpoints}. Leave it out.")
     check_names(fields or ())
     shard_format(format, profile=profile)
     wanted = _checked_count(parse_seeds(seeds))
@@ -154,10 +157,12 @@ def spec_of_seed(template: LearnerSpec, seed: int) -> LearnerSpec:
     return template.model_copy(update={"seed": seed, "task": task})
 
 
-def _engine_mark(name: str) -> dict[str, str]:
+def _engine_mark(name: str, learning: Algorithm) -> dict[str, str]:
     """Return the hyperparameter that tells learners of this engine from those of the default one."""
     if name not in engines():
         raise InvalidValue(f"--engine: no engine is called {name!r}, expected {', '.join(engines())}. Check the name.")
+    if (name == CLASSIC) != (learning.engine == CLASSIC):
+        raise InvalidValue(f"--engine: {learning.name} learns by {learning.engine}, got {name}. Leave it out.")
     return {} if name == DEFAULT else {"engine": name}
 
 

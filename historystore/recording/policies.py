@@ -20,6 +20,8 @@ def resolve_policy(name: str | None, known: Signature, *, observations: gym.Spac
     Raises:
         InvalidValue: the algorithm has no policy of that name.
     """
+    if name is None and len(known.policies) == 1:
+        return known.policies[0]
     if name is None:
         kind = _kind(observations)
         return next((policy for policy in known.policies if policy.startswith(kind)), f"{kind}Policy")

@@ -1,4 +1,4 @@
-"""What an algorithm can be given, read from its source text: importing it would cost seconds."""
+"""What an algorithm can be given: read from the source text where importing it would cost seconds."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from historystore.classic.settings import ENGINE as CLASSIC
+from historystore.classic.settings import SETTINGS, Settings
 from historystore.errors import InvalidValue, MissingExtra
 from historystore.recording.algorithms import Algorithm
 from historystore.recording.class_source import ClassSource, class_source, module_is_found
@@ -37,7 +39,7 @@ class Signature:
 
 
 def signature(algorithm: Algorithm) -> Signature:
-    """Read the constructor of an algorithm in the installed package, without importing it.
+    """Read the constructor of an algorithm in the installed package, without importing it, or its settings here.
 
     A class without a constructor, or whose constructor takes `**kwargs`, takes what its base does too.
 
@@ -45,6 +47,8 @@ def signature(algorithm: Algorithm) -> Signature:
         MissingExtra: its package is not installed.
         InvalidValue: there is no such class.
     """
+    if algorithm.engine == CLASSIC:
+        return _settings_signature(algorithm.name, SETTINGS[algorithm.name])
     module = algorithm.module
     if not module_is_found(module):
         if module in _EXTRAS:
@@ -59,6 +63,15 @@ def signature(algorithm: Algorithm) -> Signature:
         )
     lineage = list(found.lineage())
     return Signature(algorithm=algorithm.name, parameters=_parameters(lineage), policies=_policies(lineage))
+
+
+def _settings_signature(algorithm: str, settings: type[Settings]) -> Signature:
+    """Return what a model of settings takes, one kind a field."""
+    parameters = {
+        name: Parameter(name=name, kinds=frozenset({type(field.default).__name__}), default=field.default)
+        for name, field in settings.model_fields.items()
+    }
+    return Signature(algorithm=algorithm, parameters=parameters, policies=settings.policies)
 
 
 def _parameters(lineage: Sequence[ClassSource]) -> dict[str, Parameter]:

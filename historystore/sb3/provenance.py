@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 import socket
-import subprocess
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -16,10 +15,9 @@ import torch as th
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from historystore import tasks
+from historystore.commit import git_commit
 from historystore.documents import LearnerSpec, Provenance
 from historystore.sb3.describe import import_path
-
-_GIT_TIMEOUT_S = 2.0
 
 
 def sb3_provenance(model: BaseAlgorithm, spec: LearnerSpec, *, environment: str) -> Provenance:
@@ -58,14 +56,3 @@ def _version_of(algorithm: type) -> dict[str, str]:
         return {package: metadata.version(package)}
     except metadata.PackageNotFoundError:  # a module of the user's
         return {}
-
-
-@cache
-def git_commit(folder: str) -> str | None:
-    """Return the commit that a folder's repository is at; None without git or outside a repository."""
-    command = ["git", "-C", folder, "rev-parse", "--verify", "--quiet", "HEAD"]
-    try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=_GIT_TIMEOUT_S, check=True)  # noqa: S603
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return answer.stdout.strip() or None

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float32, Int, Int64, Shaped
 from pydantic import JsonValue
 
 from historystore.errors import InvalidValue
-from historystore.tasks.grid import MOVES, Cell, drawn_episode, moved, parse_cell, random_arrivals
+from historystore.tasks.grid import MOVES, Cell, drawn_episode, moved, parse_cell, random_arrivals, steps_towards
 from historystore.tasks.permutation import permutation
 from historystore.tasks.protocol import Task
 
@@ -105,6 +105,10 @@ class BatchedDarkRoom:
     def source_observation(self) -> Int64[np.ndarray, "num_envs 2"]:
         """Return the observation: the source sees no more."""
         return self._positions.copy()
+
+    def expert_actions(self) -> Int64[np.ndarray, " num_envs"]:
+        """Return a step of a shortest way to the goal, and to stay there."""
+        return steps_towards(self._positions, self._goals)
 
     def state(self) -> dict[str, np.ndarray]:
         """Return where everybody is in the room and in the episode."""

@@ -5,7 +5,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import gymnasium as gym
 import numpy as np
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Bool, Float, Int64, Shaped
 from pydantic import JsonValue
 
 Task = dict[str, JsonValue]
@@ -17,7 +17,7 @@ class BatchedEnv(Protocol):
     """Many environments stepped by one array operation, without auto-reset.
 
     Arrays handed out are the caller's: they never change afterwards. Where the family knows an optimal policy there is
-    one method more, `expert_actions()`: the action that it would take now in each environment, as `step` takes them.
+    one method more, see `KnowsBest`.
     """
 
     num_envs: int
@@ -61,6 +61,15 @@ class BatchedEnv(Protocol):
         Bool[np.ndarray, " num_envs"],
     ]:
         """Return the true next observations, rewards, terminated and truncated flags, as the environment gave them."""
+        ...
+
+
+@runtime_checkable
+class KnowsBest(Protocol):
+    """What a `BatchedEnv` has besides where an optimal policy is known: noise distillation and experts ask for it."""
+
+    def expert_actions(self) -> Int64[np.ndarray, " num_envs"]:
+        """Return the action that such a policy takes now in each environment, as `step` takes it; it is Discrete."""
         ...
 
 
