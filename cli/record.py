@@ -54,7 +54,9 @@ class _Terminated(KeyboardInterrupt):
     help="A hyperparameter by its Stable-Baselines3 name; may be repeated.",
 )
 @click.option("--fields", show_default="all", help="Optional step fields, such as log_prob,value.")
-@click.option("--checkpoints", type=click.Choice(["final"]), help="Store each trained model, without pickle.")
+@click.option(
+    "--checkpoints", metavar="final|every=N", help="Store each trained model; with every=N, go on from there if killed."
+)
 @click.option("--workers", type=int, show_default="one a core", help="Processes of one thread each.")
 @click.option("--seal-mb", type=float, default=DEFAULT_SEAL_MB, help="Steps are on the disk after so many MiB of them,")
 @click.option("--seal-s", type=float, default=DEFAULT_SEAL_S, help="or seconds, at the latest.")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -29,6 +30,8 @@ from historystore.folder import CHECKPOINTS
 from historystore.places import Place, StorePath, place_of
 
 DOCUMENT = "model.json"
+PROGRESS = "progress.json"
+"""In a checkpoint that its learner can go on from: whose it is, and what parameters do not tell."""
 _NAME = re.compile(r"[0-9a-f]{64}")
 
 
@@ -60,7 +63,7 @@ def write_checkpoint(store: StorePath | Place, document: CheckpointDocument, fil
     Args:
         store: where the store is.
         document: it holds the digests of the files (`file_digests`).
-        files: their bytes by name.
+        files: their bytes by name, written in this order.
 
     Raises:
         WriteFailed: the disk refused.
@@ -98,6 +101,17 @@ def read_checkpoint(store: StorePath | Place, name: str) -> tuple[CheckpointDocu
     file = f"{folder}/{DOCUMENT}"
     document = parse_document(CheckpointDocument, _checked(place, file, name), where=str(place.at(file)))
     return document, {one: _checked(place, f"{folder}/{one}", digest) for one, digest in document.files.items()}
+
+
+def remove_checkpoint(store: StorePath | Place, name: str) -> None:
+    """Remove a checkpoint, as far as the disk lets us.
+
+    Its document goes first, so that a crash on the way leaves a folder that nobody reads; what tells whose it is last.
+    """
+    place, folder = place_of(store), _folder(name)
+    with suppress(OSError):
+        names = sorted(place.names(folder), key=lambda file: (file == PROGRESS) - (file == DOCUMENT))
+        place.remove(folder, names)
 
 
 def checkpoint_path(store: Path, name: str) -> Path:

@@ -220,6 +220,13 @@ def _is_stale(name: str) -> bool:
     if pid == os.getpid():
         # A process that got the number of a dead one, as the first in a container does.
         return name not in _ours
+    return is_process_gone(socket.gethostname(), pid)
+
+
+def is_process_gone(host: str, pid: int) -> bool:
+    """Whether a process was of this host and is no more; of another host's, nobody knows."""
+    if host != socket.gethostname():
+        return False
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -21,7 +21,7 @@ class Job(Document):
     template: LearnerSpec
     """The specification of the first learner; the others differ in seed and task."""
     fields: tuple[str, ...] | None
-    checkpoints: Literal["final"] | None
+    checkpoints: str | None
     seal_mb: float
     seal_s: float
     format: FormatName

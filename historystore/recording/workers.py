@@ -18,6 +18,7 @@ from historystore.recording.launcher import Launcher
 from historystore.recording.messages import Finished, Job
 from historystore.recording.plan import RecordPlan, spec_of_seed
 from historystore.recording.progress import Failure, Progress, RecordReport
+from historystore.resumption import checkpoint_interval, sweep_checkpoints
 from historystore.store import create
 from historystore.store import open as open_store
 from historystore.summary import learner_counts
@@ -45,6 +46,8 @@ def run(plan: RecordPlan) -> Generator[Progress | RecordReport, None, None]:
         )
         plan.place.prepare(SHARDS)  # an empty folder does not survive git or a zip file
         plan.place.check_writable(SHARDS)
+        if checkpoint_interval(plan.checkpoints) is not None:
+            sweep_checkpoints(open_store(plan.place, mode="a"))
         ended, seconds = yield from _followed(plan)
     try:
         write_card(open_store(plan.place, mode="a" if plan.todo else "r"))
