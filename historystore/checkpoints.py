@@ -9,7 +9,7 @@ turns models into them and back.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal
@@ -19,6 +19,7 @@ from pydantic import JsonValue
 from historystore.documents import (
     FORMAT_VERSION,
     Document,
+    LearnerRow,
     Sha256,
     Version,
     canonical_json,
@@ -101,6 +102,25 @@ def read_checkpoint(store: StorePath | Place, name: str) -> tuple[CheckpointDocu
     file = f"{folder}/{DOCUMENT}"
     document = parse_document(CheckpointDocument, _checked(place, file, name), where=str(place.at(file)))
     return document, {one: _checked(place, f"{folder}/{one}", digest) for one, digest in document.files.items()}
+
+
+def named_checkpoints(rows: Iterable[LearnerRow]) -> frozenset[str]:
+    """Return the checkpoints that learners need: those on the way to a later one are gone.
+
+    Of an attempt the latest row counts; of a learner none of an attempt that another one continues, and none of an
+    unfinished one beside a complete one.
+    """
+    latest: dict[tuple[str, str], LearnerRow] = {}
+    for row in sorted(rows, key=lambda row: row.sequence):
+        latest[row.learner, row.attempt] = row
+    continued = {(row.learner, row.continues.attempt) for row in latest.values() if row.continues is not None}
+    complete = {row.learner for row in latest.values() if row.status == "complete"}
+    needed = [row for key, row in latest.items() if key not in continued]
+    return frozenset(
+        row.checkpoint
+        for row in needed
+        if row.checkpoint is not None and (row.status == "complete" or row.learner not in complete)
+    )
 
 
 def remove_checkpoint(store: StorePath | Place, name: str) -> None:

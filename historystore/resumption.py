@@ -1,9 +1,9 @@
-"""Checkpoints in the middle of a learning: which one a killed learner continues from, and which nobody needs any more.
+"""Checkpoints on the way: which one a killed learner continues from, and which nobody needs any more.
 
-Such a checkpoint has a file ``progress.json`` that says whose it is and holds what the parameters do not tell. It counts
-from the moment when a learner's row in a sealed shard names it, and that shard or an earlier one holds every step before
-it. It is removed when a newer one counts, so a learner has one of them, or two for a moment; what a crash left beside
-it is swept away by the next recording.
+Such a checkpoint has a file ``progress.json`` that says whose it is and holds what the parameters do not tell. It
+counts from the moment when a learner's row in a sealed shard names it; that shard or an earlier one holds every step
+before it. It is removed when a newer one counts, so a learner has one of them, or two for a moment; what a crash left
+beside it is swept away by the next recording.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 from pydantic import JsonValue
 
@@ -78,7 +79,7 @@ def checkpoint_interval(checkpoints: str | None) -> int | None:
 
 
 def progress_here(
-    learner: str, *, step: int, wall_time_s: float, num_bytes: int, state: Mapping[str, JsonValue]
+    learner: str, *, step: int, wall_time_s: float, num_bytes: int, state: Mapping[str, Any]
 ) -> Progress:
     """Return the progress of a learner of this process."""
     return Progress(
@@ -118,9 +119,7 @@ def resumption(store: Store, learner: str) -> Resumption | None:
     num_steps = [history.num_steps for history in found.histories]
     if progress.learner != learner or len(num_steps) < found.spec.num_streams or min(num_steps) < progress.step:
         return None
-    return Resumption(
-        learner=found, checkpoint=found.row.checkpoint, document=document, progress=progress, files=files
-    )
+    return Resumption(learner=found, checkpoint=found.row.checkpoint, document=document, progress=progress, files=files)
 
 
 def sweep_checkpoints(store: Store) -> None:
@@ -163,4 +162,3 @@ def _progress(place: Place, name: str) -> Progress | None:
 
 def _parsed(data: bytes, *, where: str) -> Progress:
     return validated(Progress, parse_json(data, where=where), where=where, is_lenient=True)
-

@@ -18,7 +18,7 @@ from historystore.resumption import Resumption, progress_here
 from historystore.sb3.checkpoint import save_checkpoint, set_parameters
 from historystore.sb3.layers import split_layers
 from historystore.sb3.recording import Recording
-from historystore.sb3.snapshot import Snapshot, restore, snapshot
+from historystore.sb3.snapshot import Snapshot, env_of, restore, snapshot
 from historystore.sb3.sources import source_of
 from historystore.writer import StoreWriter
 
@@ -89,7 +89,7 @@ def resume(
         continues = Continuation(attempt=found.learner.row.attempt, step=found.progress.step)
         learner = writer.begin(spec, provenance=provenance, continues=continues)
     else:
-        env = split_layers(model.get_env())[1]
+        _, env = split_layers(env_of(model))
         name = provenance.environment + RESET_REMARK
         learner = continue_cut(
             writer,
@@ -112,6 +112,6 @@ def _put_back(model: BaseAlgorithm, found: Resumption, spec: LearnerSpec) -> boo
         return restore(model, taken, learner=spec.id, step=progress.step)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise DamagedData(
-            f"{CHECKPOINTS}/{found.checkpoint}: does not fit the learner, {type(error).__name__}: {error}. Install the versions that it was "
-            "recorded with, or delete this folder to let the learner begin anew."
+            f"{CHECKPOINTS}/{found.checkpoint}: does not fit the learner, {type(error).__name__}: {error}. Install the "
+            "versions that it was recorded with, or delete this folder to let the learner begin anew."
         ) from error

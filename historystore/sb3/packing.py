@@ -20,7 +20,6 @@ from historystore.sb3.describe import Json
 from historystore.sb3.plain import NotPlainError, from_plain, to_plain
 
 _WITH_ATTRIBUTES = (ActionNoise, RunningMeanStd, StackedObservations)
-_SEQUENCES: dict[type, str] = {list: "list", deque: "list", tuple: "tuple"}
 
 
 class Packer:
@@ -43,9 +42,9 @@ class Packer:
             return {"attributes": self.pack_attributes(value, path=path)}
         if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
             return {"dict": {key: self.pack(item, path=f"{path}/{key}") for key, item in value.items()}}
-        for kind, name in _SEQUENCES.items():
-            if isinstance(value, kind):
-                return {name: [self.pack(item, path=f"{path}/{i}") for i, item in enumerate(value)]}
+        if isinstance(value, (list, deque, tuple)):
+            kind = "tuple" if isinstance(value, tuple) else "list"
+            return {kind: [self.pack(item, path=f"{path}/{i}") for i, item in enumerate(value)]}
         if value is None or isinstance(value, (bool, int, float, str)):
             return {"plain": to_plain(value)}
         raise NotPlainError(type(value).__name__)
@@ -124,5 +123,7 @@ class Unpacker:
         return type(into)(*made) if hasattr(into, "_fields") else tuple(made)
 
     def _items(self, content: list[Json], into: Any) -> list[Any]:
-        places = list(into) if isinstance(into, (list, deque, tuple)) and len(into) == len(content) else []
-        return [self.unpack(item, into=place) for item, place in zip(content, places or [None] * len(content), strict=True)]
+        places = list(into) if isinstance(into, (list, deque, tuple)) else []
+        if len(places) != len(content):
+            places = [None] * len(content)
+        return [self.unpack(item, into=place) for item, place in zip(content, places, strict=True)]

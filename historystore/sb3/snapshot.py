@@ -18,15 +18,16 @@ from stable_baselines3.common.distributions import StateDependentNoiseDistributi
 from stable_baselines3.common.vec_env import VecEnv
 
 from historystore.documents import sha256_hex
-from historystore.errors import InvalidValue
 from historystore.recording.vec_env import BatchedVecEnv
 from historystore.sb3.describe import Json
 from historystore.sb3.generators import generators, set_generators
 from historystore.sb3.layers import split_layers
 from historystore.sb3.packing import Packer, Unpacker
+from historystore.sb3.replay_buffer import contents, refill
 
 _NOT_STATE = {"_custom_logger", "_stats_window_size", "n_envs", "start_time", "tensorboard_log", "verbose"}
 _LOGGED = ("name_to_value", "name_to_count", "name_to_excluded")
+_OF_A_WRAPPER = ("_options", "_seeds", "metadata", "reset_infos", "t_start")
 _NOISE = ("exploration_mat", "exploration_matrices")
 
 
@@ -44,7 +45,7 @@ def snapshot(model: BaseAlgorithm) -> Snapshot:
     Raises:
         InvalidValue: its replay buffer holds what cannot be written without pickle.
     """
-    packer, (wrappers, env) = Packer(), split_layers(_env_of(model))
+    packer, (wrappers, env) = Packer(), split_layers(env_of(model))
     noise = _exploration(model)
     logged = {name: dict(getattr(model.logger, name)) for name in _LOGGED}
     state: dict[str, Json] = {
@@ -54,7 +55,7 @@ def snapshot(model: BaseAlgorithm) -> Snapshot:
             {name: getattr(noise, name) for name in _NOISE} if noise is not None else None, path="exploration"
         ),
         "logger": packer.pack({name: _numbers(values) for name, values in logged.items()}, path="logger"),
-        "replay_buffer": packer.pack(_replayed(model), path="replay_buffer"),
+        "replay_buffer": packer.pack(contents(model), path="replay_buffer"),
         "generators": packer.pack(generators(model), path="generators"),
         "wrappers": [
             packer.pack_attributes(wrapper, path=f"wrappers/{i}", without=_OF_A_WRAPPER)
@@ -73,7 +74,7 @@ def restore(model: BaseAlgorithm, taken: Snapshot, *, learner: str, step: int) -
     Returns:
         whether the environments are where they were.
     """
-    unpacker, (wrappers, env) = Unpacker(taken.arrays), split_layers(_env_of(model))
+    unpacker, (wrappers, env) = Unpacker(taken.arrays), split_layers(env_of(model))
     state = taken.state
     unpacker.unpack_attributes(state["model"], into=model)
     if getattr(model, "action_noise", None) is not None:
@@ -84,7 +85,7 @@ def restore(model: BaseAlgorithm, taken: Snapshot, *, learner: str, step: int) -
     for name, values in unpacker.unpack(state["logger"], into=None).items():
         getattr(model.logger, name).clear()
         getattr(model.logger, name).update(values)
-    _refill(model, unpacker.unpack(state["replay_buffer"], into=None))
+    refill(model, unpacker.unpack(state["replay_buffer"], into=None))
     for wrapper, attributes in zip(wrappers, state["wrappers"], strict=True):
         unpacker.unpack_attributes(attributes, into=wrapper)
     environment = unpacker.unpack(state["environment"], into=None)
@@ -107,10 +108,8 @@ def environment_state(env: VecEnv) -> dict[str, np.ndarray] | None:
         return None
 
 
-_OF_A_WRAPPER = ("metadata", "_seeds", "_options", "reset_infos", "t_start")
-
-
-def _env_of(model: BaseAlgorithm) -> VecEnv:
+def env_of(model: BaseAlgorithm) -> VecEnv:
+    """Return the environments of a model that learns."""
     env = model.get_env()
     assert env is not None, "learn() refuses a model without an environment"
     return env
@@ -133,51 +132,9 @@ def _numbers(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if isinstance(value, (bool, int, float, np.number, tuple))}
 
 
-def _replayed(model: BaseAlgorithm) -> dict[str, Any] | None:
-    """Return a replay buffer's contents, without the rows that nothing was written to."""
-    buffer = getattr(model, "replay_buffer", None)
-    if buffer is None:
-        return None
-    # one row more: a buffer that is optimised for memory keeps the next observation there
-    num_rows = min(buffer.size() + 1, buffer.buffer_size)
-
-    def rows(value: Any) -> Any:
-        is_column = value.ndim > 0 and len(value) == buffer.buffer_size
-        return value[:num_rows] if is_column else value
-
-    contents = {}
-    for name, value in vars(buffer).items():
-        arrays = value if isinstance(value, dict) and value else {"": value}
-        if not all(isinstance(array, np.ndarray) for array in arrays.values()):
-            if isinstance(value, (bool, int)):
-                contents[name] = value
-            continue
-        if any(array.dtype.kind not in "biuf" for array in arrays.values()):
-            raise InvalidValue(
-                f"checkpoints: {type(buffer).__name__} keeps {name}, which cannot be written without pickle, expected "
-                "numbers alone. Use another replay buffer, or 'final' for the parameters alone."
-            )
-        contents[name] = {key: rows(array) for key, array in arrays.items()}
-    return contents
-
-
-def _refill(model: BaseAlgorithm, contents: Mapping[str, Any] | None) -> None:
-    buffer = getattr(model, "replay_buffer", None)
-    if buffer is None or contents is None:
-        return
-    for name, value in contents.items():
-        if not isinstance(value, dict):
-            setattr(buffer, name, value)
-            continue
-        own = getattr(buffer, name)
-        for key, array in value.items():
-            place = own[key] if key else own
-            place[: len(array)] = array
-
-
 def _begin_episodes(model: BaseAlgorithm, *, seed: int) -> None:
     """Reset a learner's environments, as `learn()` does at its beginning."""
-    env: Any = _env_of(model)
+    env: Any = env_of(model)
     env.seed(seed)
     model._last_obs = env.reset()
     model._last_episode_starts = np.ones((env.num_envs,), dtype=bool)

@@ -1,0 +1,122 @@
+"""A learner that is killed goes on from its last checkpoint, and ends as if nothing had happened."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from batched_points import BatchedPoints
+from stable_baselines3 import A2C, DDPG, DQN, PPO, SAC, TD3
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.noise import OrnsteinUhlenbeckActionNoise
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+
+import historystore
+from historystore.checkpoints import checkpoint_path, read_checkpoint
+from historystore.errors import InvalidValue
+from historystore.recording.vec_env import BatchedVecEnv
+from historystore.resumption import PROGRESS
+from historystore.sb3 import HistoryRecorder, load_checkpoint
+from historystore.verify import verify
+
+torch.set_num_threads(1)
+NUM_STEPS = 400
+ROLLOUTS = {"n_steps": 16, "batch_size": 16, "n_epochs": 2}
+REPLAY = {"learning_starts": 30, "batch_size": 8, "buffer_size": 180}
+
+
+def ou_noise() -> OrnsteinUhlenbeckActionNoise:
+    return OrnsteinUhlenbeckActionNoise(np.zeros(1), np.full(1, 0.2))
+
+
+CASES: list[Any] = [
+    pytest.param(PPO, ROLLOUTS, id="ppo"),
+    pytest.param(PPO, ROLLOUTS | {"use_sde": True, "sde_sample_freq": 4}, id="ppo-sde"),
+    pytest.param(A2C, {"learning_rate": lambda left: 1e-3 * left}, id="a2c-schedule"),
+    pytest.param(DQN, REPLAY | {"target_update_interval": 30, "train_freq": 4}, id="dqn"),
+    pytest.param(
+        DQN,
+        REPLAY | {"optimize_memory_usage": True, "replay_buffer_kwargs": {"handle_timeout_termination": False}},
+        id="dqn-memory",
+    ),
+    pytest.param(SAC, REPLAY, id="sac"),
+    pytest.param(SAC, REPLAY | {"use_sde": True, "train_freq": 8}, id="sac-sde"),
+    pytest.param(TD3, REPLAY | {"action_noise": ou_noise}, id="td3-noise"),
+    pytest.param(DDPG, REPLAY | {"train_freq": (3, "step")}, id="ddpg"),
+]
+
+
+class Dies(BaseCallback):
+    """Ends the learning at a step, as an exception does."""
+
+    def __init__(self, at: int) -> None:
+        super().__init__()
+        self._at = at
+
+    def _on_step(self) -> bool:
+        if self.num_timesteps >= self._at:
+            raise KeyboardInterrupt
+        return True
+
+
+def built(kind: Any, settings: dict[str, Any], *, is_normalized: bool = False) -> Any:
+    env: Any = BatchedVecEnv(BatchedPoints(2, is_discrete=kind is DQN))
+    settings = {name: value() if value is ou_noise else value for name, value in settings.items()}
+    return kind("MlpPolicy", VecNormalize(env) if is_normalized else env, seed=3, device="cpu", **settings)
+
+
+def learn(
+    path: Path, model: Any, *, checkpoints: str | None = "every=60", dies_at: int | None = None
+) -> historystore.Store:
+    recorder = HistoryRecorder(path, family="points", checkpoints=checkpoints)
+    try:
+        model.learn(NUM_STEPS, callback=[recorder, Dies(sys.maxsize if dies_at is None else dies_at)])
+    except KeyboardInterrupt:
+        recorder.close()
+    return historystore.open(path)
+
+
+def checkpoints_of(path: Path) -> list[str]:
+    return sorted(folder.name for folder in (path / "checkpoints").iterdir())
+
+
+@pytest.mark.parametrize("is_normalized", [False, True])
+@pytest.mark.parametrize(("kind", "settings"), CASES)
+def test_a_learner_that_died_twice_ends_as_if_undisturbed(
+    tmp_path: Path, kind: Any, settings: dict[str, Any], is_normalized: bool
+) -> None:
+    undisturbed = learn(tmp_path / "a", built(kind, settings, is_normalized=is_normalized), checkpoints="final")
+    out = tmp_path / "b"
+    for dies_at in (150, 302, None):
+        model = built(kind, settings, is_normalized=is_normalized)
+        store = learn(out, model, dies_at=dies_at)
+        (learner,) = store.learners
+        assert [learner.row.checkpoint] == checkpoints_of(out)
+    assert store.digest == undisturbed.digest
+    assert learner.status == "complete"
+    assert learner.row.continues is not None
+    assert learner.row.continues.step >= 120
+    assert learner.row.checkpoint == undisturbed.learners[0].row.checkpoint
+    assert list(verify(out)) == []
+    wall_time_s = learner.update_columns()["wall_time_s"]
+    assert (np.diff(wall_time_s) >= 0).all()
+
+
+@pytest.mark.parametrize(("kind", "settings"), CASES)
+def test_keeping_checkpoints_changes_nothing(tmp_path: Path, kind: Any, settings: dict[str, Any]) -> None:
+    digests, weights = [], []
+    for name, checkpoints in (("a", None), ("b", "every=1")):
+        model = built(kind, settings)
+        digests.append(learn(tmp_path / name, model, checkpoints=checkpoints).digest)
+        weights.append({key: value.tolist() for key, value in model.policy.state_dict().items()})
+        weights[-1]["next"] = [torch.rand(1).item(), np.random.rand()]  # noqa: NPY002
+    assert digests[0] == digests[1]
+    assert weights[0] == weights[1]
+    assert len(checkpoints_of(tmp_path / "b")) == 1
