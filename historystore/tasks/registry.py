@@ -1,9 +1,9 @@
 """The known families by name. A family's module loads when it is asked for."""
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import gymnasium as gym
-from pydantic import JsonValue
 
 from historystore.errors import InvalidValue
 from historystore.tasks.arguments import configured
@@ -30,7 +30,7 @@ def families() -> list[str]:
     return sorted(_FAMILIES)
 
 
-def family(name: str, args: Mapping[str, JsonValue] | None = None) -> Family:
+def family(name: str, args: Mapping[str, Any] | None = None) -> Family:
     """Return the family of that name, with some of its arguments changed.
 
     Raises:
@@ -43,7 +43,7 @@ def family(name: str, args: Mapping[str, JsonValue] | None = None) -> Family:
     return configured(_FAMILIES[name](), args or {})
 
 
-def find(name: str, args: Mapping[str, JsonValue] | None = None) -> Family | None:
+def find(name: str, args: Mapping[str, Any] | None = None) -> Family | None:
     """Return the family of a store or learner where it is one of this package, else None; never imports anything else.
 
     This is for readers: what a store says of its family must not decide which modules are loaded.
