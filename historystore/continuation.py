@@ -66,7 +66,7 @@ def _last_steps(histories: Sequence[History], step: int) -> Columns:
     return columns | {name: columns[name].astype(bool) for name in FLAG_FIELDS}
 
 
-def _updates_at(learner: Learner, step: int) -> list[dict[str, float]]:
+def _updates_at(learner: Learner, step: int) -> list[dict[str, float | int]]:
     """Return the updates whose policy acts from a step on."""
     table = learner.update_columns()
     rows = np.flatnonzero(table["step"] == step).tolist()

@@ -146,7 +146,7 @@ def sweep(folder: Path) -> int:
 
     A file of another host, or of a living process, stays.
     """
-    stale = [path for path in folder.iterdir() if _is_stale(path.name)]
+    stale = [path for path in folder.iterdir() if is_stale(path.name)]
     num_deleted = 0
     for path in stale:
         with contextlib.suppress(OSError):
@@ -212,7 +212,8 @@ def _host() -> str:
     return re.sub(r"[^A-Za-z0-9.]", "_", socket.gethostname()) or "localhost"
 
 
-def _is_stale(name: str) -> bool:
+def is_stale(name: str) -> bool:
+    """Whether a file's name is that of a file that a process of this host, which is no more, was writing."""
     match = _TEMPORARY.fullmatch(name)
     if match is None or match["host"] != _host():
         return False

@@ -23,7 +23,7 @@ from pydantic import JsonValue
 from historystore.checkpoints import PROGRESS, CheckpointDocument, read_checkpoint, remove_checkpoint
 from historystore.documents import Count, Document, Sha256, parse_json, validated
 from historystore.errors import DamagedData, HistoryError, InvalidValue, StoreNotFound
-from historystore.files import is_process_gone
+from historystore.files import is_process_gone, is_stale
 from historystore.folder import CHECKPOINTS
 from historystore.learners import Learner
 from historystore.places import Place, place_of
@@ -123,17 +123,25 @@ def resumption(store: Store, learner: str) -> Resumption | None:
 
 
 def sweep_checkpoints(store: Store) -> None:
-    """Remove checkpoints in the middle of a learning that no visible learner names, and whose process is no more."""
+    """Remove checkpoints on the way that no visible learner names, and unfinished ones, of processes that are no more.
+
+    An empty folder stays: who made it may be about to fill it.
+    """
     store.refresh()
     named = {learner.row.checkpoint for learner in store.learners}
     for name in _names(store.place):
-        if name not in named and _is_orphan(store.place, name):
+        if name not in named and _is_left_over(store.place, name):
             remove_checkpoint(store.place, name)
 
 
-def _is_orphan(place: Place, name: str) -> bool:
+def _is_left_over(place: Place, name: str) -> bool:
     progress = _progress(place, name)
-    return progress is not None and is_process_gone(progress.host, progress.pid)
+    if progress is not None:
+        return is_process_gone(progress.host, progress.pid)
+    with suppress(OSError):
+        files = place.names(f"{CHECKPOINTS}/{name}")
+        return bool(files) and all(map(is_stale, files))
+    return False
 
 
 def _names(place: Place) -> Iterator[str]:

@@ -112,7 +112,7 @@ def test_a_learner_that_died_twice_ends_as_if_undisturbed(
 @pytest.mark.parametrize(("kind", "settings"), CASES)
 def test_keeping_checkpoints_changes_nothing(tmp_path: Path, kind: Any, settings: dict[str, Any]) -> None:
     digests, weights = [], []
-    for name, checkpoints in (("a", None), ("b", "every=1")):
+    for name, checkpoints in (("a", None), ("b", "every=20")):
         model = built(kind, settings)
         digests.append(learn(tmp_path / name, model, checkpoints=checkpoints).digest)
         weights.append({key: value.tolist() for key, value in model.policy.state_dict().items()})
@@ -120,3 +120,49 @@ def test_keeping_checkpoints_changes_nothing(tmp_path: Path, kind: Any, settings
     assert digests[0] == digests[1]
     assert weights[0] == weights[1]
     assert len(checkpoints_of(tmp_path / "b")) == 1
+
+
+def cart_poles(*, seed: int | None = 3) -> Any:
+    env = DummyVecEnv([lambda: gym.make("CartPole-v1") for _ in range(3)])
+    return PPO("MlpPolicy", env, seed=seed, device="cpu", **ROLLOUTS)
+
+
+def test_episodes_are_cut_where_environments_cannot_be_put_back(tmp_path: Path) -> None:
+    undisturbed = learn(tmp_path / "a", cart_poles())
+    digests = []
+    for name in ("b", "c"):
+        learn(tmp_path / name, cart_poles(), dies_at=250)
+        before = historystore.open(tmp_path / name).learners[0]
+        store = learn(tmp_path / name, cart_poles())
+        digests.append(store.digest)
+    (learner,) = store.learners
+    step = 80  # of each stream: 240 steps, the last multiple of 60 before 250
+    assert (learner.status, learner.row.continues.step) == ("complete", step - 1)
+    assert learner.row.provenance.environment == "CartPole-v1, reset where an attempt continues another"
+    assert digests[0] == digests[1] != undisturbed.digest
+    assert list(verify(tmp_path / "c")) == []
+    updates = learner.update_columns()
+    assert updates["update"].tolist() == list(range(9))
+    assert updates["step"].tolist() == list(range(16, 145, 16))
+    num_cut = 0
+    for history, old in zip(learner.histories, before.histories, strict=True):
+        lived, known = history.read(0, step), old.read(0, step)
+        assert (lived["truncated"] | lived["terminated"])[-1]
+        num_cut += int(lived["truncated"][-1])
+        for field in set(lived) - {"truncated"}:
+            np.testing.assert_array_equal(lived[field], known[field])
+        np.testing.assert_array_equal(lived["truncated"][:-1], known["truncated"][:-1])
+        following = history.next_observations(step - 1, step)["observation"]
+        np.testing.assert_array_equal(following, old.next_observations(step - 1, step)["observation"])
+        first = history.read(step, step + 1)["observation"]
+        assert (np.abs(first) < 0.05).all(), "an episode begins near the middle"
+        assert step in history.episodes.first_step
+        ends = (history.episodes.first_step + history.episodes.length).tolist()
+        assert ends == history.episodes.first_step.tolist()[1:] + [history.num_steps]
+    assert num_cut > 0
+
+
+def test_a_model_without_a_seed_is_another_learner_each_time(tmp_path: Path) -> None:
+    learn(tmp_path / "a", cart_poles(seed=None), dies_at=250)
+    store = learn(tmp_path / "a", cart_poles(seed=None))
+    assert sorted(store.status_of().values()) == ["complete", "partial"]

@@ -1,0 +1,78 @@
+"""Killed at any moment, a recording with checkpoints goes on from the last one, and ends as an undisturbed one."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import torch
+from batched_points import BatchedPoints
+from stable_baselines3 import PPO
+
+import historystore
+from historystore.recording.vec_env import BatchedVecEnv
+from historystore.resumption import PROGRESS
+from historystore.sb3 import HistoryRecorder
+from historystore.verify import verify
+
+torch.set_num_threads(1)
+_CHANGES = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.link"}
+"""What changes a folder, as Python's audit events call it."""
+
+
+def learn(path: Path) -> None:
+    env = BatchedVecEnv(BatchedPoints(2, is_discrete=True))
+    model = PPO("MlpPolicy", env, n_steps=16, batch_size=16, n_epochs=1, seed=3, device="cpu")
+    model.learn(96, callback=HistoryRecorder(path, family="points", checkpoints="every=32"))
+
+
+def killed_at(change: int, path: Path) -> bool:
+    """Learn in a process that kills itself before some change to the disk; return whether it came so far."""
+    pid = os.fork()
+    if pid == 0:
+        left = change
+
+        def count(event: str, _args: Any) -> None:
+            nonlocal left
+            if event in _CHANGES:
+                left -= 1
+                if left < 0:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+        sys.addaudithook(count)
+        learn(path)
+        os._exit(0)
+    return os.waitpid(pid, 0)[1] == signal.SIGKILL
+
+
+def test_killed_before_any_change_to_the_disk_it_ends_as_undisturbed(tmp_path: Path) -> None:
+    learn(tmp_path / "undisturbed")
+    digest = historystore.open(tmp_path / "undisturbed").digest
+    (final,) = os.listdir(tmp_path / "undisturbed" / "checkpoints")
+    steps = []
+    change = 0
+    while killed_at(change, path := tmp_path / str(change)):
+        change += 1
+        store = historystore.open(path) if (path / "store.json").exists() else None
+        if store is not None and (checkpoints := {learner.row.checkpoint for learner in store.learners} - {None}):
+            assert checkpoints <= set(os.listdir(path / "checkpoints"))
+        learn(path)
+        store = historystore.open(path)
+        (learner,) = store.learners
+        assert (store.digest, learner.status) == (digest, "complete")
+        steps.append(0 if learner.row.continues is None else learner.row.continues.step)
+        # an empty folder of a killed process stays
+        assert [folder.name for folder in (path / "checkpoints").iterdir() if os.listdir(folder)] == [final]
+        assert [problem for problem in verify(path) if not problem.is_note] == []
+    assert change > 30
+    assert set(steps) == {0, 16, 32}
+    lived = steps[: steps.index(32) + steps.count(32)]
+    assert lived == sorted(lived), "no checkpoint is lost before the next one counts"
