@@ -76,3 +76,55 @@ def test_killed_before_any_change_to_the_disk_it_ends_as_undisturbed(tmp_path: P
     assert set(steps) == {0, 16, 32}
     lived = steps[: steps.index(32) + steps.count(32)]
     assert lived == sorted(lived), "no checkpoint is lost before the next one counts"
+
+
+SETTINGS = {
+    "ppo": ["n_steps=50", "batch_size=50", "n_epochs=1"],
+    "dqn": ["learning_starts=100", "train_freq=4", "batch_size=16", "buffer_size=1500"],
+}
+
+
+def recording(algo: str, out: Path, *options: str) -> list[str]:
+    where = ["--algo", algo, "--env", "darkroom", "--seeds", "0-1", "--out", str(out), "--workers", "2", "--json"]
+    settings = [part for text in SETTINGS[algo] for part in ("--set", text)]
+    return [sys.executable, "-m", "hist_cli", "record", *where, "--steps", "6000", "--streams", "2", *settings, *options]
+
+
+def kill_on_the_way(command: list[str], out: Path) -> None:
+    """Kill a recording and all of its processes as soon as one of its checkpoints has made way for a newer one."""
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    before, seen, kept = checkpoints_in(out), set(), set()
+    while not seen - kept:
+        assert process.poll() is None
+        time.sleep(0.002)
+        kept = checkpoints_in(out)
+        seen |= kept - before
+    family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+    for one in family:
+        one.kill()
+    process.wait()
+    psutil.wait_procs(family)
+
+
+def checkpoints_in(out: Path) -> set[str]:
+    return {file.parent.name for file in out.glob(f"checkpoints/*/{PROGRESS}")}
+
+
+@pytest.mark.parametrize("algo", ["ppo", "dqn"])
+def test_a_killed_command_goes_on_from_the_checkpoints_and_ends_as_undisturbed(tmp_path: Path, algo: str) -> None:
+    def ended(out: Path, *options: str) -> Any:
+        answer = subprocess.run(recording(algo, out, *options), capture_output=True, text=True, check=True)
+        return json.loads(answer.stdout.splitlines()[-1])
+
+    undisturbed = ended(tmp_path / "undisturbed")
+    out = tmp_path / "store"
+    for _ in range(2):
+        kill_on_the_way(recording(algo, out, "--checkpoints", "every=500"), out)
+    report = ended(out, "--checkpoints", "every=500")
+    store = historystore.open(out)
+    assert report["digest"] == store.digest == undisturbed["digest"]
+    assert report["learners"] == {"complete": 2, "partial": 0, "failed": 0}
+    assert any(learner.row.continues is not None for learner in store.learners)
+    checkpoints = [folder for folder in (out / "checkpoints").iterdir() if os.listdir(folder)]
+    assert {folder.name for folder in checkpoints} == {learner.row.checkpoint for learner in store.learners}
+    assert [problem for problem in verify(out) if not problem.is_note] == []
