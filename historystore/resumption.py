@@ -78,9 +78,7 @@ def checkpoint_interval(checkpoints: str | None) -> int | None:
     return int(re.sub("[_,]", "", match[1]))
 
 
-def progress_here(
-    learner: str, *, step: int, wall_time_s: float, num_bytes: int, state: Mapping[str, Any]
-) -> Progress:
+def progress_here(learner: str, *, step: int, wall_time_s: float, num_bytes: int, state: Mapping[str, Any]) -> Progress:
     """Return the progress of a learner of this process."""
     return Progress(
         learner=learner,
@@ -120,6 +118,12 @@ def resumption(store: Store, learner: str) -> Resumption | None:
     if progress.learner != learner or len(num_steps) < found.spec.num_streams or min(num_steps) < progress.step:
         return None
     return Resumption(learner=found, checkpoint=found.row.checkpoint, document=document, progress=progress, files=files)
+
+
+def checkpoint_step(store: Store, name: str) -> int | None:
+    """Return the step of each stream from which a checkpoint's learner can go on; None for a model alone."""
+    progress = _progress(store.place, name)
+    return None if progress is None else progress.step
 
 
 def sweep_checkpoints(store: Store) -> None:

@@ -1,4 +1,4 @@
-"""Points on a line that random pushes move, as batched environments: continuous, random, and able to tell their state."""
+"""Points on a line that random pushes move, as batched environments that can tell their state."""
 
 from __future__ import annotations
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import signal
+import json
+import shutil
+import socket
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,16 +15,17 @@ import pytest
 import torch
 from batched_points import BatchedPoints
 from stable_baselines3 import A2C, DDPG, DQN, PPO, SAC, TD3
+from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.noise import OrnsteinUhlenbeckActionNoise
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 import historystore
-from historystore.checkpoints import checkpoint_path, read_checkpoint
+from historystore.checkpoints import checkpoint_path, file_digests, read_checkpoint, write_checkpoint
 from historystore.errors import InvalidValue
 from historystore.recording.vec_env import BatchedVecEnv
-from historystore.resumption import PROGRESS
-from historystore.sb3 import HistoryRecorder, load_checkpoint
+from historystore.resumption import PROGRESS, sweep_checkpoints
+from historystore.sb3 import HistoryRecorder, save_checkpoint
 from historystore.verify import verify
 
 torch.set_num_threads(1)
@@ -158,7 +160,7 @@ def test_episodes_are_cut_where_environments_cannot_be_put_back(tmp_path: Path) 
         assert (np.abs(first) < 0.05).all(), "an episode begins near the middle"
         assert step in history.episodes.first_step
         ends = (history.episodes.first_step + history.episodes.length).tolist()
-        assert ends == history.episodes.first_step.tolist()[1:] + [history.num_steps]
+        assert ends == [*history.episodes.first_step.tolist()[1:], history.num_steps]
     assert num_cut > 0
 
 
@@ -166,3 +168,68 @@ def test_a_model_without_a_seed_is_another_learner_each_time(tmp_path: Path) -> 
     learn(tmp_path / "a", cart_poles(seed=None), dies_at=250)
     store = learn(tmp_path / "a", cart_poles(seed=None))
     assert sorted(store.status_of().values()) == ["complete", "partial"]
+
+
+def test_a_damaged_or_deleted_checkpoint_lets_the_learner_begin_anew(tmp_path: Path) -> None:
+    undisturbed = learn(tmp_path / "a", built(A2C, {}))
+    for damage in ("flip", "delete", "move"):
+        path = tmp_path / damage
+        learn(path, built(A2C, {}), dies_at=150)
+        (name,) = checkpoints_of(path)
+        file = checkpoint_path(path, name) / PROGRESS
+        if damage == "flip":
+            file.write_bytes(file.read_bytes().replace(b'"pid":', b'"pid": '))
+            with pytest.warns(
+                UserWarning, match=f"checkpoints/{name}/{PROGRESS}: does not hold what was written to it"
+            ):
+                store = learn(path, built(A2C, {}))
+        elif damage == "delete":
+            shutil.rmtree(file.parent)
+            store = learn(path, built(A2C, {}))
+        else:
+            shards = sorted((path / "shards").iterdir(), key=lambda shard: shard.stat().st_mtime_ns)
+            shards[0].unlink()  # the steps before the checkpoint are lost
+            store = learn(path, built(A2C, {}))
+        (learner,) = store.learners
+        assert (store.digest, learner.row.continues) == (undisturbed.digest, None)
+
+
+def test_a_replay_buffer_of_objects_is_refused_before_the_first_step(tmp_path: Path) -> None:
+    class Objects(ReplayBuffer):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            self.notes = np.array([{} for _ in range(self.buffer_size)])
+
+    model = built(DQN, REPLAY | {"replay_buffer_class": Objects})
+    with pytest.raises(InvalidValue, match="checkpoints: Objects keeps objects in notes, which cannot be written"):
+        learn(tmp_path / "s", model)
+    assert historystore.open(tmp_path / "s").learners == ()
+
+
+@pytest.mark.parametrize("checkpoints", ["every", "every=0", "every=-5", "last", ""])
+def test_what_means_no_checkpoints_is_refused(tmp_path: Path, checkpoints: str) -> None:
+    with pytest.raises(InvalidValue, match="checkpoints: expected 'final' or 'every=N' with a whole number of steps"):
+        HistoryRecorder(tmp_path / "s", checkpoints=checkpoints)
+
+
+def test_only_what_dead_processes_left_is_swept_away(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    store = learn(path, built(A2C, {}), dies_at=150)
+    (name,) = checkpoints_of(path)
+    document, files = read_checkpoint(path, name)
+    own = save_checkpoint(store, built(A2C, {}))
+    progress = json.loads(files[PROGRESS])
+    others = {}
+    for what, changes in {
+        "living": {},
+        "dead": {"pid": 2**22 + 1},
+        "elsewhere": {"pid": 2**22 + 1, "host": "x"},
+    }.items():
+        changed = {**files, PROGRESS: json.dumps(progress | changes | {"step": 7}).encode()}
+        made = document.model_copy(update={"files": file_digests(changed)})
+        others[what] = write_checkpoint(path, made, changed)
+    unfinished = path / "checkpoints" / ("0" * 64)
+    unfinished.mkdir()
+    (unfinished / f".{socket.gethostname()}-{2**22 + 1}-0123456789abcdef.tmp").write_bytes(b"half")
+    sweep_checkpoints(store)
+    assert set(checkpoints_of(path)) == {name, own, others["living"], others["elsewhere"]}

@@ -53,24 +53,28 @@ def killed_at(change: int, path: Path) -> bool:
     return os.waitpid(pid, 0)[1] == signal.SIGKILL
 
 
+def filled_checkpoints(path: Path) -> set[str]:
+    """Name the checkpoints; the empty folder of a killed process stays."""
+    return {folder.name for folder in (path / "checkpoints").iterdir() if any(folder.iterdir())}
+
+
 def test_killed_before_any_change_to_the_disk_it_ends_as_undisturbed(tmp_path: Path) -> None:
     learn(tmp_path / "undisturbed")
     digest = historystore.open(tmp_path / "undisturbed").digest
-    (final,) = os.listdir(tmp_path / "undisturbed" / "checkpoints")
+    final = filled_checkpoints(tmp_path / "undisturbed")
     steps = []
     change = 0
     while killed_at(change, path := tmp_path / str(change)):
         change += 1
         store = historystore.open(path) if (path / "store.json").exists() else None
         if store is not None and (checkpoints := {learner.row.checkpoint for learner in store.learners} - {None}):
-            assert checkpoints <= set(os.listdir(path / "checkpoints"))
+            assert checkpoints <= filled_checkpoints(path)
         learn(path)
         store = historystore.open(path)
         (learner,) = store.learners
         assert (store.digest, learner.status) == (digest, "complete")
         steps.append(0 if learner.row.continues is None else learner.row.continues.step)
-        # an empty folder of a killed process stays
-        assert [folder.name for folder in (path / "checkpoints").iterdir() if os.listdir(folder)] == [final]
+        assert filled_checkpoints(path) == final
         assert [problem for problem in verify(path) if not problem.is_note] == []
     assert change > 30
     assert set(steps) == {0, 16, 32}
@@ -87,7 +91,19 @@ SETTINGS = {
 def recording(algo: str, out: Path, *options: str) -> list[str]:
     where = ["--algo", algo, "--env", "darkroom", "--seeds", "0-1", "--out", str(out), "--workers", "2", "--json"]
     settings = [part for text in SETTINGS[algo] for part in ("--set", text)]
-    return [sys.executable, "-m", "hist_cli", "record", *where, "--steps", "6000", "--streams", "2", *settings, *options]
+    return [
+        sys.executable,
+        "-m",
+        "hist_cli",
+        "record",
+        *where,
+        "--steps",
+        "6000",
+        "--streams",
+        "2",
+        *settings,
+        *options,
+    ]
 
 
 def kill_on_the_way(command: list[str], out: Path) -> None:
@@ -125,6 +141,5 @@ def test_a_killed_command_goes_on_from_the_checkpoints_and_ends_as_undisturbed(t
     assert report["digest"] == store.digest == undisturbed["digest"]
     assert report["learners"] == {"complete": 2, "partial": 0, "failed": 0}
     assert any(learner.row.continues is not None for learner in store.learners)
-    checkpoints = [folder for folder in (out / "checkpoints").iterdir() if os.listdir(folder)]
-    assert {folder.name for folder in checkpoints} == {learner.row.checkpoint for learner in store.learners}
+    assert filled_checkpoints(out) == {learner.row.checkpoint for learner in store.learners}
     assert [problem for problem in verify(out) if not problem.is_note] == []
