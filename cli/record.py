@@ -86,6 +86,12 @@ def command(
     crash, a full disk). Other settings are other learners, which may share the store. The number of workers changes
     nothing in what is recorded.
 
+    With --checkpoints every=N, a learner that was killed goes on from its last checkpoint. About every N of its steps,
+    between two rollouts, everything it needs for that is stored: parameters, optimiser, replay buffer, random
+    generators, and the environments of batched families. It ends with the digest of an undisturbed run. Environments
+    that cannot be stored so begin a new episode, with other seeds; the open one ends as truncated, and the digest
+    differs. A learner keeps its last checkpoint alone, and at the end the trained model, as with final.
+
     A store may lie at a URL: shards are written on this machine first and uploaded whole. While its server does not
     answer, learning goes on and shards wait here; the same command uploads them. Credentials come from the environment.
 
@@ -95,6 +101,7 @@ def command(
       hist record --algo dqn --env darkroom-hard --seeds 0-288 --out hard
       hist record --algo ppo --env darkroom --seeds 0-9 --steps 50000 --set learning_rate=1e-3 --set n_steps=64
       hist record --algo a2c --env darkroom --seeds 7 --set 'policy_kwargs={"net_arch": [128, 128]}'
+      hist record --algo dqn --env darkroom --seeds 0-9 --steps 500000 --checkpoints every=20000
       hist record --algo ppo --env darkroom --seeds 0-99 --out s3://bucket/rooms
       hist record --algo ppo --env darkroom --seeds 0-99 --json > progress.jsonl
     """

@@ -164,6 +164,30 @@ def test_episodes_are_cut_where_environments_cannot_be_put_back(tmp_path: Path) 
     assert num_cut > 0
 
 
+class SilentPoints(BatchedPoints):
+    """Points that do not tell their state."""
+
+    def state(self) -> dict[str, np.ndarray]:
+        raise InvalidValue("points: cannot tell where they are.")
+
+
+def test_batched_environments_that_cannot_tell_their_state_are_reset_with_other_seeds(tmp_path: Path) -> None:
+    for dies_at in (150, 150, None):
+        model = SAC("MlpPolicy", BatchedVecEnv(SilentPoints(2)), seed=3, device="cpu", **REPLAY)
+        store = learn(tmp_path / "s", model, checkpoints="every=44", dies_at=dies_at)
+    (learner,) = store.learners
+    # the first continuation cuts the episodes, and the second one finds them cut
+    assert [row.continues and row.continues.step for row in learner.attempts()] == [None, 65, 66]
+    assert [row.provenance.environment for row in learner.attempts()] == [
+        "SilentPoints",
+        *["SilentPoints, reset where an attempt continues another"] * 2,
+    ]
+    for history in learner.histories:
+        first = history.read(fields=["observation"])["observation"][history.episodes.first_step]
+        assert len(np.unique(first, axis=0)) == len(first), "no episode begins as another one did"
+    assert list(verify(tmp_path / "s")) == []
+
+
 def test_a_model_without_a_seed_is_another_learner_each_time(tmp_path: Path) -> None:
     learn(tmp_path / "a", cart_poles(seed=None), dies_at=250)
     store = learn(tmp_path / "a", cart_poles(seed=None))

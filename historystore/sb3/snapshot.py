@@ -18,6 +18,7 @@ from stable_baselines3.common.distributions import StateDependentNoiseDistributi
 from stable_baselines3.common.vec_env import VecEnv
 
 from historystore.documents import sha256_hex
+from historystore.errors import InvalidValue
 from historystore.recording.vec_env import BatchedVecEnv
 from historystore.sb3.describe import Json
 from historystore.sb3.generators import generators, set_generators
@@ -104,7 +105,7 @@ def environment_state(env: VecEnv) -> dict[str, np.ndarray] | None:
         return None
     try:
         return env.envs.state()
-    except NotImplementedError:
+    except InvalidValue:
         return None
 
 
