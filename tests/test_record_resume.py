@@ -6,6 +6,7 @@ import json
 import shutil
 import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,13 @@ from stable_baselines3.common.noise import OrnsteinUhlenbeckActionNoise
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 import historystore
+from historystore.algebra import merge_stores
 from historystore.checkpoints import checkpoint_path, file_digests, read_checkpoint, write_checkpoint
+from historystore.compact import compact
+from historystore.convert import convert
 from historystore.errors import InvalidValue
 from historystore.recording.vec_env import BatchedVecEnv
+from historystore.recover import recover
 from historystore.resumption import PROGRESS, sweep_checkpoints
 from historystore.sb3 import HistoryRecorder, save_checkpoint
 from historystore.verify import verify
@@ -75,7 +80,7 @@ def built(kind: Any, settings: dict[str, Any], *, is_normalized: bool = False) -
 
 
 def learn(
-    path: Path, model: Any, *, checkpoints: str | None = "every=60", dies_at: int | None = None
+    path: Path | str, model: Any, *, checkpoints: str | None = "every=60", dies_at: int | None = None
 ) -> historystore.Store:
     recorder = HistoryRecorder(path, family="points", checkpoints=checkpoints)
     try:
@@ -257,3 +262,39 @@ def test_only_what_dead_processes_left_is_swept_away(tmp_path: Path) -> None:
     (unfinished / f".{socket.gethostname()}-{2**22 + 1}-0123456789abcdef.tmp").write_bytes(b"half")
     sweep_checkpoints(store)
     assert set(checkpoints_of(path)) == {name, own, others["living"], others["elsewhere"]}
+
+
+MOVES: dict[str, Callable[[Path, Path], Any]] = {
+    "merge": lambda path, out: merge_stores([historystore.open(path)], out),
+    "convert": lambda path, out: list(convert(path, out, format="arrow")),
+    "recover": lambda path, out: list(recover(path, out)),
+    "compact": lambda path, out: compact(shutil.copytree(path, out)),
+}
+
+
+@pytest.mark.parametrize("move", list(MOVES))
+def test_a_store_that_is_moved_keeps_what_its_learners_go_on_from(tmp_path: Path, move: str) -> None:
+    digest = learn(tmp_path / "undisturbed", built(DQN, REPLAY)).digest
+    for dies_at in (150, 302):
+        learn(tmp_path / "s", built(DQN, REPLAY), dies_at=dies_at)
+    MOVES[move](tmp_path / "s", tmp_path / "moved")
+    (before,) = historystore.open(tmp_path / "moved").learners
+    assert list(verify(tmp_path / "moved")) == []
+    store = learn(tmp_path / "moved", built(DQN, REPLAY))
+    (learner,) = store.learners
+    assert (learner.row.continues.attempt, learner.row.continues.step) == (before.row.attempt, 120)
+    assert store.digest == digest
+    MOVES[move](tmp_path / "moved", tmp_path / "again")
+    assert historystore.open(tmp_path / "again").digest == digest
+    assert list(verify(tmp_path / "again")) == []
+
+
+def test_a_remote_learner_goes_on_and_keeps_one_checkpoint(tmp_path: Path, remote_folders: Path) -> None:
+    digest = learn(tmp_path / "undisturbed", built(DQN, REPLAY)).digest
+    for dies_at in (150, 302, None):
+        store = learn("memory://bucket/points", built(DQN, REPLAY), dies_at=dies_at)
+        (learner,) = store.learners
+        names = {name for name in store.place.names("checkpoints") if store.place.names(f"checkpoints/{name}")}
+        assert names == {learner.row.checkpoint}
+    assert store.digest == digest
+    assert learner.row.continues is not None
