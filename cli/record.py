@@ -266,6 +266,7 @@ def _report_text(report: RecordReport) -> str:
         f"{report.steps_per_s:,.0f} env-steps/s"
         if report.num_steps_recorded
         else nothing,
+        **({"continued": f"{report.num_continued:,} from their checkpoints"} if report.num_continued else {}),
         "next": f"hist inspect {shlex.quote(report.store)}",
     }
     return "\n".join(f"{name:<9} {value}" for name, value in rows.items())

@@ -137,6 +137,8 @@ def test_a_killed_command_goes_on_from_the_checkpoints_and_ends_as_undisturbed(t
     for _ in range(2):
         kill_on_the_way(recording(algo, out, "--checkpoints", "every=500"), out)
     report = ended(out, "--checkpoints", "every=500")
+    assert report["num_continued"] > 0
+    assert report["num_steps_recorded"] < 2 * 6000
     store = historystore.open(out)
     assert report["digest"] == store.digest == undisturbed["digest"]
     assert report["learners"] == {"complete": 2, "partial": 0, "failed": 0}

@@ -67,6 +67,8 @@ class Finished(Document):
     seed: int
     status: Literal["complete", "failed", "partial"]
     num_steps: int
+    num_resumed: int = 0
+    """Of those, the steps that it had lived before, up to the checkpoint from which it went on."""
     error: str | None = None
 
 

@@ -116,7 +116,7 @@ def _progress(plan: RecordPlan, crew: Crew | None, size: _Size, *, seconds: floa
 
 def _report(plan: RecordPlan, ended: Mapping[int, Finished], *, seconds: float) -> RecordReport:
     store = open_store(plan.place)
-    num_steps = sum(end.num_steps for end in ended.values())
+    num_steps = sum(end.num_steps - end.num_resumed for end in ended.values())
     return RecordReport(
         store=str(plan.place),
         digest=store.digest,
@@ -132,6 +132,7 @@ def _report(plan: RecordPlan, ended: Mapping[int, Finished], *, seconds: float) 
         num_steps=store.num_steps,
         num_bytes=store.num_bytes,
         num_steps_recorded=num_steps,
+        num_continued=sum(end.num_resumed > 0 for end in ended.values()),
         seconds=seconds,
         steps_per_s=num_steps / seconds if seconds else 0.0,
     )

@@ -93,11 +93,17 @@ class HistoryRecorder(BaseCallback):
         self._keeper: CheckpointKeeper | None = None
         self._take_up: Callable[[], None] | None = None
         self._learner: str | None = None
+        self._num_resumed = 0
 
     @property
     def learner(self) -> str | None:
         """The id of the learner that is being recorded, or was last."""
         return self._learner
+
+    @property
+    def num_resumed(self) -> int:
+        """Steps, over all streams, that the learner had lived before the checkpoint from which it went on."""
+        return self._num_resumed
 
     def close(self, *, status: Status = "partial", error: str | None = None) -> None:
         """End a recording that `learn()` did not end itself, with the steps so far; without one nothing happens.
@@ -154,6 +160,7 @@ class HistoryRecorder(BaseCallback):
         _, env = split_layers(self.training_env)
         source = source_of(env, self.model)
         self._learner = learner.learner
+        self._num_resumed = 0 if previous is None else self.model.num_timesteps
         self._recording = Recording(
             tap=Tap(env, source=source, observation=source.observation()),
             learner=learner,
