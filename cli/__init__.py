@@ -27,12 +27,14 @@ COMMANDS = {
     "evaluate": "Let a trained transformer learn in context on tasks it was never trained on.",
     "import": "Make learners of Minari, XLand or DICP data part of a store.",
     "export": "Write a store as Minari, Parquet, XLand or DICP data.",
+    "export-model": "Write a learner's model as a Stable-Baselines3 zip file.",
     "migrate": "Bring a store to this version of the format.",
     "schema": "Export the published schema of the store's documents.",
 }
 """Command name -> its line in `hist --help`.
 
-The command itself lives in the module of the same name, which ends in ``_`` where the name is a word of Python's.
+The command itself lives in the module of the same name, with ``_`` for ``-``, and at its end where the name is a word
+of Python's.
 """
 
 
@@ -47,7 +49,7 @@ class LazyGroup(click.Group):
         """Import the module of one command; None for an unknown name, which click turns into a usage error."""
         if cmd_name not in COMMANDS:
             return None
-        module = f"{cmd_name}_" if keyword.iskeyword(cmd_name) else cmd_name
+        module = f"{cmd_name}_" if keyword.iskeyword(cmd_name) else cmd_name.replace("-", "_")
         command = importlib.import_module(f".{module}", __package__).command
         assert isinstance(command, click.Command)
         return command

@@ -54,7 +54,9 @@ class _Terminated(KeyboardInterrupt):
     help="A hyperparameter by its Stable-Baselines3 name; may be repeated.",
 )
 @click.option("--fields", show_default="all", help="Optional step fields, such as log_prob,value.")
-@click.option("--checkpoints", type=click.Choice(["final"]), help="Store each trained model, without pickle.")
+@click.option(
+    "--checkpoints", metavar="final|every=N", help="Store each trained model; with every=N, go on from there if killed."
+)
 @click.option("--workers", type=int, show_default="one a core", help="Processes of one thread each.")
 @click.option("--seal-mb", type=float, default=DEFAULT_SEAL_MB, help="Steps are on the disk after so many MiB of them,")
 @click.option("--seal-s", type=float, default=DEFAULT_SEAL_S, help="or seconds, at the latest.")
@@ -84,6 +86,12 @@ def command(
     crash, a full disk). Other settings are other learners, which may share the store. The number of workers changes
     nothing in what is recorded.
 
+    With --checkpoints every=N, a learner that was killed goes on from its last checkpoint. About every N of its steps,
+    between two rollouts, everything it needs for that is stored: parameters, optimiser, replay buffer, random
+    generators, and the environments of batched families. It ends with the digest of an undisturbed run. Environments
+    that cannot be stored so begin a new episode, with other seeds; the open one ends as truncated, and the digest
+    differs. A learner keeps its last checkpoint alone, and at the end the trained model, as with final.
+
     A store may lie at a URL: shards are written on this machine first and uploaded whole. While its server does not
     answer, learning goes on and shards wait here; the same command uploads them. Credentials come from the environment.
 
@@ -93,6 +101,7 @@ def command(
       hist record --algo dqn --env darkroom-hard --seeds 0-288 --out hard
       hist record --algo ppo --env darkroom --seeds 0-9 --steps 50000 --set learning_rate=1e-3 --set n_steps=64
       hist record --algo a2c --env darkroom --seeds 7 --set 'policy_kwargs={"net_arch": [128, 128]}'
+      hist record --algo dqn --env darkroom --seeds 0-9 --steps 500000 --checkpoints every=20000
       hist record --algo ppo --env darkroom --seeds 0-99 --out s3://bucket/rooms
       hist record --algo ppo --env darkroom --seeds 0-99 --json > progress.jsonl
     """
@@ -259,6 +268,7 @@ def _report_text(report: RecordReport) -> str:
         f"{report.steps_per_s:,.0f} env-steps/s"
         if report.num_steps_recorded
         else nothing,
+        **({"continued": f"{report.num_continued:,} from their checkpoints"} if report.num_continued else {}),
         "next": f"hist inspect {shlex.quote(report.store)}",
     }
     return "\n".join(f"{name:<9} {value}" for name, value in rows.items())

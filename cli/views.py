@@ -131,7 +131,8 @@ def learner_view(path: Path | str, learner: LearnerSummary) -> RenderableType:
             ("versions", _pairs(origin.versions)),
             ("git commit", origin.git_commit or "none"),
             ("recorded", f"{_time(learner.started)} to {_time(learner.ended)} on {origin.host}"),
-            ("checkpoint", learner.checkpoint or "none"),
+            *_attempts(learner),
+            ("checkpoint", _checkpoint(learner)),
             ("id", learner.id),
             ("digest", learner.digest),
         ),
@@ -309,6 +310,24 @@ def _update_table(learner: LearnerSummary) -> RenderableType:
 def _settings(learner: LearnerSummary) -> RenderableType:
     settings = {"policy": learner.policy, **learner.hyperparameters, **learner.env_args}
     return Group(Text("Settings", style="bold"), Text(_pairs(settings)))
+
+
+def _attempts(learner: LearnerSummary) -> Iterable[tuple[str, str]]:
+    """Tell the attempts apart where one continues another."""
+    if len(learner.attempts) > 1:
+        lines = [
+            f"from step {line.first_step:,} {_time(line.started)} on {line.host}, {line.environment}"
+            for line in learner.attempts
+        ]
+        yield "attempts", "\n".join(lines)
+
+
+def _checkpoint(learner: LearnerSummary) -> str:
+    if learner.checkpoint is None:
+        return "none"
+    step = learner.checkpoint_step
+    what = "the model at the end" if step is None else f"goes on from step {step:,}"
+    return f"{learner.checkpoint}, {what}"
 
 
 def _step_table(episode: EpisodeSummary) -> RenderableType:

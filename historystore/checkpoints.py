@@ -9,7 +9,8 @@ turns models into them and back.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -18,6 +19,7 @@ from pydantic import JsonValue
 from historystore.documents import (
     FORMAT_VERSION,
     Document,
+    LearnerRow,
     Sha256,
     Version,
     canonical_json,
@@ -29,6 +31,8 @@ from historystore.folder import CHECKPOINTS
 from historystore.places import Place, StorePath, place_of
 
 DOCUMENT = "model.json"
+PROGRESS = "progress.json"
+"""In a checkpoint that its learner can go on from: whose it is, and what parameters do not tell."""
 _NAME = re.compile(r"[0-9a-f]{64}")
 
 
@@ -60,7 +64,7 @@ def write_checkpoint(store: StorePath | Place, document: CheckpointDocument, fil
     Args:
         store: where the store is.
         document: it holds the digests of the files (`file_digests`).
-        files: their bytes by name.
+        files: their bytes by name, written in this order.
 
     Raises:
         WriteFailed: the disk refused.
@@ -98,6 +102,36 @@ def read_checkpoint(store: StorePath | Place, name: str) -> tuple[CheckpointDocu
     file = f"{folder}/{DOCUMENT}"
     document = parse_document(CheckpointDocument, _checked(place, file, name), where=str(place.at(file)))
     return document, {one: _checked(place, f"{folder}/{one}", digest) for one, digest in document.files.items()}
+
+
+def named_checkpoints(rows: Iterable[LearnerRow]) -> frozenset[str]:
+    """Return the checkpoints that learners need: those on the way to a later one are gone.
+
+    Of an attempt the latest row counts; of a learner none of an attempt that another one continues, and none of an
+    unfinished one beside a complete one.
+    """
+    latest: dict[tuple[str, str], LearnerRow] = {}
+    for row in sorted(rows, key=lambda row: row.sequence):
+        latest[row.learner, row.attempt] = row
+    continued = {(row.learner, row.continues.attempt) for row in latest.values() if row.continues is not None}
+    complete = {row.learner for row in latest.values() if row.status == "complete"}
+    needed = [row for key, row in latest.items() if key not in continued]
+    return frozenset(
+        row.checkpoint
+        for row in needed
+        if row.checkpoint is not None and (row.status == "complete" or row.learner not in complete)
+    )
+
+
+def remove_checkpoint(store: StorePath | Place, name: str) -> None:
+    """Remove a checkpoint, as far as the disk lets us.
+
+    Its document goes first, so that a crash on the way leaves a folder that nobody reads; what tells whose it is last.
+    """
+    place, folder = place_of(store), _folder(name)
+    with suppress(OSError):
+        names = sorted(place.names(folder), key=lambda file: (file == PROGRESS) - (file == DOCUMENT))
+        place.remove(folder, names)
 
 
 def checkpoint_path(store: Path, name: str) -> Path:

@@ -8,11 +8,12 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from historystore.card import write_card
+from historystore.checkpoints import DOCUMENT as CHECKPOINT
 from historystore.checkpoints import read_checkpoint, write_checkpoint
 from historystore.documents import FORMAT_VERSION, canonical_json
 from historystore.errors import NotAStore
 from historystore.files import create_file, make_folder, sweep
-from historystore.folder import DOCUMENT, SHARDS, check_addable, check_free
+from historystore.folder import CHECKPOINTS, DOCUMENT, SHARDS, check_addable, check_free
 from historystore.places import Place, StorePath, place_of
 from historystore.shards import FormatName, Profile, ShardReader, read_tables, shard_format
 from historystore.store import Store
@@ -83,7 +84,7 @@ def convert(
         header = tables.header.model_copy(update={"replaces": (), "format_version": FORMAT_VERSION})
         written.append(put_shard(target, tables.with_header(header), shard_format=way))
         num_bytes += (path / SHARDS / written[-1]).stat().st_size
-    _copy_checkpoints(store.place, readers, path)
+    _copy_checkpoints(store, readers, path)
     _drop_others(path / SHARDS, written)
     create_file(path / DOCUMENT, canonical_json(store.document) + b"\n")
     write_card(open_store(path))
@@ -100,10 +101,12 @@ def _state(written: Sequence[str], sizes: Sequence[int], number: int, num_bytes:
     )
 
 
-def _copy_checkpoints(source: Place, readers: Sequence[ShardReader], out: Path) -> None:
-    names = {row.checkpoint for reader in readers for row in reader.learners if row.checkpoint}
-    for name in sorted(names):
-        write_checkpoint(out, *read_checkpoint(source, name))
+def _copy_checkpoints(store: Store, readers: Sequence[ShardReader], out: Path) -> None:
+    """Copy the checkpoints that visible learners name, and what is still there of those that other rows name."""
+    visible = {learner.row.checkpoint for learner in store.learners}
+    for name in sorted({row.checkpoint for reader in readers for row in reader.learners if row.checkpoint}):
+        if name in visible or store.place.exists(f"{CHECKPOINTS}/{name}/{CHECKPOINT}"):
+            write_checkpoint(out, *read_checkpoint(store.place, name))
 
 
 def _drop_others(folder: Path, names: Sequence[str]) -> None:

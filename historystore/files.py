@@ -146,7 +146,7 @@ def sweep(folder: Path) -> int:
 
     A file of another host, or of a living process, stays.
     """
-    stale = [path for path in folder.iterdir() if _is_stale(path.name)]
+    stale = [path for path in folder.iterdir() if is_stale(path.name)]
     num_deleted = 0
     for path in stale:
         with contextlib.suppress(OSError):
@@ -212,7 +212,8 @@ def _host() -> str:
     return re.sub(r"[^A-Za-z0-9.]", "_", socket.gethostname()) or "localhost"
 
 
-def _is_stale(name: str) -> bool:
+def is_stale(name: str) -> bool:
+    """Whether a file's name is that of a file that a process of this host, which is no more, was writing."""
     match = _TEMPORARY.fullmatch(name)
     if match is None or match["host"] != _host():
         return False
@@ -220,6 +221,13 @@ def _is_stale(name: str) -> bool:
     if pid == os.getpid():
         # A process that got the number of a dead one, as the first in a container does.
         return name not in _ours
+    return is_process_gone(socket.gethostname(), pid)
+
+
+def is_process_gone(host: str, pid: int) -> bool:
+    """Whether a process was of this host and is no more; of another host's, nobody knows."""
+    if host != socket.gethostname():
+        return False
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -12,8 +12,9 @@ from jaxtyping import Float
 from pydantic import JsonValue
 
 from historystore.curves import MAX_BINS, Curve, finite_or_none, learning_curve
-from historystore.documents import Provenance, canonical_json
+from historystore.documents import LearnerRow, Provenance, canonical_json
 from historystore.errors import InvalidValue
+from historystore.resumption import checkpoint_step
 from historystore.returns import learner_final_returns
 from historystore.store import Learner, Store
 from historystore.summary import Summary, curve_of, training_steps
@@ -46,6 +47,19 @@ class LearnerLine(Summary):
     curve: Curve | None
 
 
+class AttemptLine(Summary):
+    """One of the attempts that a learner's steps are from."""
+
+    attempt: str
+    first_step: int
+    """Of each stream: where it took over from the one before it."""
+    status: Literal["complete", "partial", "failed"]
+    environment: str
+    host: str
+    started: str
+    ended: str | None
+
+
 class LearnerSummary(Summary):
     """One learner."""
 
@@ -72,7 +86,11 @@ class LearnerSummary(Summary):
     updates: tuple[UpdateCurve, ...]
     provenance: Provenance
     attempt: str
+    attempts: tuple[AttemptLine, ...]
+    """The attempts that continue each other; the last one is `attempt`."""
     checkpoint: str | None
+    checkpoint_step: int | None
+    """The step of each stream from which the checkpoint's learner can go on; None for a model alone."""
     started: str
     ended: str | None
     digest: str
@@ -129,7 +147,9 @@ def learner_summary(store: Store, learner: Learner) -> LearnerSummary:
         updates=_update_curves(learner),
         provenance=row.provenance,
         attempt=row.attempt,
+        attempts=tuple(map(_attempt_line, learner.attempts())),
         checkpoint=row.checkpoint,
+        checkpoint_step=None if row.checkpoint is None else checkpoint_step(store, row.checkpoint),
         started=row.started,
         ended=row.ended,
         digest=learner.digest,
@@ -194,6 +214,18 @@ def _learner_line(learner: Learner, *, final_return: float | None, steps: int) -
         num_episodes=sum(len(history.episodes) for history in learner.histories),
         final_return=final_return,
         curve=_curve_over_histories(learner, steps=steps, max_bins=SHORT_BINS),
+    )
+
+
+def _attempt_line(row: LearnerRow) -> AttemptLine:
+    return AttemptLine(
+        attempt=row.attempt,
+        first_step=0 if row.continues is None else row.continues.step,
+        status=row.status,
+        environment=row.provenance.environment,
+        host=row.provenance.host,
+        started=row.started,
+        ended=row.ended,
     )
 
 

@@ -171,6 +171,15 @@ class LearnerWriter:
         self._num_updates += 1
         self._has_news = True
 
+    def add_checkpoint(self, name: str) -> None:
+        """Name the checkpoint from which the learner can go on at its present step, from the next seal on.
+
+        It stays the attempt's until another one is named.
+        """
+        self._check_open()
+        self._checkpoint = name
+        self._has_news = True
+
     def finish(self, *, status: Status = "complete", error: str | None = None, checkpoint: str | None = None) -> None:
         """End the attempt; a second call does nothing.
 
@@ -179,7 +188,8 @@ class LearnerWriter:
         """
         if self.is_finished:
             return
-        self._status, self._error, self._checkpoint = status, error, checkpoint
+        self._status, self._error = status, error
+        self._checkpoint = checkpoint or self._checkpoint
         self._ended = self._original.ended or _now()
         self._has_news = True
         self._on_finish()

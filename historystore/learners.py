@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -60,21 +61,36 @@ class Learner:
         first, last = np.searchsorted(self.store.histories.learner, [self.index, self.index + 1]).tolist()
         return tuple(History(self.store, history) for history in range(first, last))
 
+    def attempts(self) -> tuple[LearnerRow, ...]:
+        """Read the attempts that its visible steps are from, the first one first; all but the last were continued."""
+        latest: dict[str, LearnerRow] = {}
+        for shard, index, _, _ in self._parts():
+            row = self.store.shard(shard).learners[index]
+            if row.attempt not in latest or row.sequence > latest[row.attempt].sequence:
+                latest[row.attempt] = row
+        lineage = [self.row]
+        while (continues := lineage[0].continues) is not None and continues.attempt in latest:
+            lineage.insert(0, latest.pop(continues.attempt))
+        return tuple(lineage)
+
     def updates(self) -> Any:
         """Return its updates as a `pyarrow.Table`, see `Store.updates_table`."""
         return self.store.updates_table(learner=self.id)
 
     def update_columns(self) -> Columns:
         """Read its visible updates, in order; values that it never logged are left out."""
-        catalog = self.store.index
-        first, last = catalog.array("part_start")[self.index : self.index + 2].tolist()
-        parts = []
-        for part in range(first, last):
-            names = ("part_shard", "part_row", "part_first_step", "part_stop")
-            shard, row, start, stop = (int(catalog.array(name)[part]) for name in names)
-            parts.append(_updates(self.store.shard_updates(shard), row, start, stop))
+        parts = [
+            _updates(self.store.shard_updates(shard), row, start, stop) for shard, row, start, stop in self._parts()
+        ]
         num_steps = max((history.num_steps for history in self.histories), default=0)
         return _in_order(parts, num_steps=num_steps)
+
+    def _parts(self) -> Iterator[tuple[int, int, int, int]]:
+        """Give what shards hold of it: shard, row, and the steps from and before which that counts."""
+        catalog = self.store.index
+        first, last = catalog.array("part_start")[self.index : self.index + 2].tolist()
+        names = ("part_shard", "part_row", "part_first_step", "part_stop")
+        yield from zip(*(catalog.array(name)[first:last].tolist() for name in names), strict=True)
 
 
 def _updates(table: Columns, row: int, start: int, stop: int) -> Columns:

@@ -11,12 +11,12 @@ import os
 import re
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 from historystore.errors import WriteFailed
-from historystore.files import check_folder, create_file, make_folder, replace_file, sweep
+from historystore.files import check_folder, create_file, make_folder, remove_files, replace_file, sweep
 from historystore.shards import ShardReader, open_shard
 
 StorePath: TypeAlias = str | os.PathLike[str]
@@ -120,6 +120,13 @@ class Place(ABC):
 
         Raises:
             WriteFailed: the disk refused; nothing has changed.
+        """
+
+    @abstractmethod
+    def remove(self, folder: str, names: Sequence[str]) -> None:
+        """Remove a folder by its files, in this order; what the disk or server refuses stays.
+
+        A remote place removes nothing while something waits for upload: that may be what takes its place.
         """
 
     @abstractmethod
@@ -234,6 +241,12 @@ class LocalPlace(Place):
     def put(self, name: str, data: bytes) -> None:
         """Put a file in place, whole, and wait until it is on the disk."""
         replace_file(self.at(name), data)
+
+    def remove(self, folder: str, names: Sequence[str]) -> None:
+        """Remove a folder by its files, in this order."""
+        with contextlib.suppress(WriteFailed, OSError):
+            remove_files(self.at(folder), names)
+            self.at(folder).rmdir()
 
     def settle(self) -> None:
         """Do nothing: what was put is in place."""

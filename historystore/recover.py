@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from historystore.card import write_card
-from historystore.checkpoints import read_checkpoint, write_checkpoint
+from historystore.checkpoints import named_checkpoints, read_checkpoint, write_checkpoint
 from historystore.documents import LearnerRow, StoreDocument, canonical_json, parse_json
 from historystore.errors import DamagedData, HistoryError, NewerFormat, NotAStore, StoreNotFound
 from historystore.files import create_file, link_file, make_folder, sweep
@@ -159,8 +159,7 @@ class _Rescue:
         return wrecks_shown
 
     def _copy_checkpoints(self, wrecks: Sequence[Wreck]) -> None:
-        named = {row.checkpoint for wreck in wrecks for row in wreck.reader.learners if row.checkpoint}
-        for name in sorted(named):
+        for name in sorted(named_checkpoints(row for wreck in wrecks for row in wreck.reader.learners)):
             problems: list[Problem] = []
             file = f"{CHECKPOINTS}/{name}"
             with guarded(problems, file):

@@ -190,15 +190,21 @@ class Store:
         return dict(zip(self.index.json("learner_id"), self.index.json("learner_status"), strict=True))
 
     def learner(self, learner: str) -> Learner:
-        """Return a learner by its id, or by an unambiguous beginning of it.
+        """Return a learner by its id, by an unambiguous beginning of it, or by its seed as ``seed=7``.
 
         Raises:
-            InvalidValue: no learner, or several, begin so.
+            InvalidValue: no learner, or several, begin so or have that seed.
         """
-        found = [known for known in self.learners if known.id.startswith(learner)]
+        seed = learner.removeprefix("seed=")
+        if seed != learner:
+            found = [known for known in self.learners if str(known.spec.seed) == seed]
+            what, advice = f"of seed {seed}", "Give the beginning of its id."
+        else:
+            found = [known for known in self.learners if known.id.startswith(learner)]
+            what, advice = f"with an id beginning {learner!r}", "Give a whole id."
         if len(found) != 1:
             count = "several learners" if found else "no learner"
-            raise InvalidValue(f"{self.place}: {count} with an id beginning {learner!r}. Give a whole id.")
+            raise InvalidValue(f"{self.place}: {count} {what}. {advice}")
         return found[0]
 
     def field(self, name: str) -> Field:

@@ -34,7 +34,7 @@ from historystore.shard_check import contradictions, damage, notes, sha256_of, u
 from historystore.shards import ShardReader, open_shard, suffixes
 from historystore.shards.protocol import is_shard_name
 from historystore.store import Store
-from historystore.visible import superseded, visible_shards
+from historystore.visible import superseded, visible_learners, visible_shards
 
 Depth = Literal["structure", "checksums", "semantics"]
 """How far a check goes, each as far as the one before it and further.
@@ -105,7 +105,7 @@ def iter_checked(path: StorePath | Place, *, depth: Depth = "semantics") -> Iter
     problems += _notes(path, path / SHARDS, {one.name for one in shards})
     yield Checked(what=DOCUMENT, done=0, total=total, problems=tuple(problems))
     readers = yield from _iter_shards(shards, folder=path, store=document, depth=depth)
-    named = {row.checkpoint for reader in readers for row in reader.learners if row.checkpoint}
+    named = {learner.row.checkpoint for learner in visible_learners(map(summary, readers))}
     problems = [*_checkpoint_problems(path, named, depth), *_index_problems(path, shards, readers)]
     if depth == "semantics":
         problems += _continued_problems(path, document, readers)
@@ -263,11 +263,14 @@ def _continued_problems(path: Path, document: StoreDocument | None, readers: Seq
     return problems
 
 
-def _checkpoint_problems(path: Path, named: set[str], depth: Depth) -> Iterator[Problem]:
-    """Check the checkpoints that are there, and that those which learners name are."""
+def _checkpoint_problems(path: Path, named: Collection[str | None], depth: Depth) -> Iterator[Problem]:
+    """Check the checkpoints that are there, and that those which visible learners name are.
+
+    What an earlier seal named was one on the way, which the recorder has removed since.
+    """
     check = _absence_problems if depth == "structure" else _hash_problems
     there = {folder.name for folder in (path / CHECKPOINTS).glob("*") if (folder / CHECKPOINT).exists()}
-    for name in sorted(named - there):
+    for name in sorted(name for name in named if name is not None and name not in there):
         yield Problem(
             file=f"{CHECKPOINTS}/{name}", message="is missing, though a learner names it. Restore it from a copy."
         )

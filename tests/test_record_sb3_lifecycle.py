@@ -268,7 +268,9 @@ def test_bad_arguments_are_refused_at_once(tmp_path: Any) -> None:
         "source_observation, info/<key> (observation, action, reward, terminated, truncated are always recorded). "
         "Check the name."
     )
-    with pytest.raises(InvalidValue, match="checkpoints: expected 'final' or None, got 'all'"):
+    with pytest.raises(
+        InvalidValue, match="checkpoints: expected 'final' or 'every=N' with a whole number of steps, got 'all'"
+    ):
         HistoryRecorder(tmp_path / "s", checkpoints="all")
     with pytest.raises(InvalidValue, match="info/colour is missing at step 1, expected it in the info of every step"):
         a2c(KnownEnv()).learn(20, callback=HistoryRecorder(tmp_path / "s", fields=["info/colour"]))

@@ -13,7 +13,6 @@ from typing import Any
 from historystore.recording.plan import (
     DEFAULT_SEAL_MB,
     DEFAULT_SEAL_S,
-    Checkpoints,
     RecordPlan,
     plan_recording,
 )
@@ -37,7 +36,7 @@ def record(
     policy: str | None = None,
     set: Mapping[str, Any] | None = None,  # noqa: A002 - as on the command line
     fields: Sequence[str] | None = None,
-    checkpoints: Checkpoints | None = None,
+    checkpoints: str | None = None,
     workers: int | None = None,
     seal_mb: float = DEFAULT_SEAL_MB,
     seal_s: float = DEFAULT_SEAL_S,
@@ -64,7 +63,7 @@ def record(
         set: single hyperparameters by their Stable-Baselines3 names.
         fields: which optional step fields to record (`log_prob`, `value`, ...); all by default. They are no part of
             a learner's identity.
-        checkpoints: "final" to store the trained model.
+        checkpoints: "final" to store the trained model; "every=N" also to go on from there, about every N steps.
         workers: processes; one for each core by default.
         seal_mb: buffered steps of a worker, in MiB, that are sealed into a shard at the latest.
         seal_s: seconds after which a worker's steps are sealed at the latest.

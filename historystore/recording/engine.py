@@ -17,7 +17,7 @@ from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from historystore import tasks
-from historystore.documents import LearnerSpec
+from historystore.documents import LearnerSpec, Status
 from historystore.errors import InvalidValue, WriteFailed
 from historystore.import_paths import import_module
 from historystore.recording.algorithms import algorithm_of_spec
@@ -48,8 +48,14 @@ class Sb3Engine:
 
 def _learned(spec: LearnerSpec, session: Session) -> Finished:
     """Record one learner and say how it ended; only the disk's refusal is raised."""
-    assert spec.seed is not None
     recorder = HistoryRecorder(session.writer, spec=spec, fields=session.fields, checkpoints=session.checkpoints)
+
+    def finished(status: Status, num_steps: int, error: str | None = None) -> Finished:
+        assert spec.seed is not None
+        return Finished(
+            seed=spec.seed, status=status, num_steps=num_steps, num_resumed=recorder.num_resumed, error=error
+        )
+
     try:
         model = build_model(spec)
         model.learn(spec.num_steps, callback=[recorder, Watch(session.watch)])
@@ -57,14 +63,14 @@ def _learned(spec: LearnerSpec, session: Session) -> Finished:
         raise
     except Interrupted:
         recorder.close(status="partial", error="interrupted")
-        return Finished(seed=spec.seed, status="partial", num_steps=recorder.num_timesteps)
+        return finished("partial", recorder.num_timesteps)
     except Exception as error:  # noqa: BLE001 - recorded with the learner; the others go on
         text = f"{type(error).__name__}: {error}"
         recorder.close(status="failed", error=text)
         if recorder.learner is None:  # it raised before its first step
             session.writer.begin(spec).finish(status="failed", error=text)
-        return Finished(seed=spec.seed, status="failed", num_steps=recorder.num_timesteps, error=text)
-    return Finished(seed=spec.seed, status="complete", num_steps=model.num_timesteps)
+        return finished("failed", recorder.num_timesteps, text)
+    return finished("complete", model.num_timesteps)
 
 
 def build_model(spec: LearnerSpec) -> BaseAlgorithm:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from historystore.documents import LearnerSpec
 from historystore.recording.messages import Finished
@@ -24,7 +24,8 @@ class Session:
     writer: StoreWriter
     fields: tuple[str, ...] | None
     """The optional step fields to record; None for all."""
-    checkpoints: Literal["final"] | None
+    checkpoints: str | None
+    """``final``, or ``every=N`` for checkpoints on the way as well."""
     watch: Callable[[int], None]
     """To be called often, with the steps so far of the learners under way, all together; raises `Interrupted`."""
 

@@ -21,7 +21,7 @@ class Job(Document):
     template: LearnerSpec
     """The specification of the first learner; the others differ in seed and task."""
     fields: tuple[str, ...] | None
-    checkpoints: Literal["final"] | None
+    checkpoints: str | None
     seal_mb: float
     seal_s: float
     format: FormatName
@@ -67,6 +67,8 @@ class Finished(Document):
     seed: int
     status: Literal["complete", "failed", "partial"]
     num_steps: int
+    num_resumed: int = 0
+    """Of those, the steps that it had lived before, up to the checkpoint from which it went on."""
     error: str | None = None
 
 

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from historystore import tasks
 from historystore.classic.settings import ENGINE as CLASSIC
@@ -23,13 +23,13 @@ from historystore.recording.hyperparameters import resolve_hyperparameters
 from historystore.recording.policies import resolve_policy
 from historystore.recording.presets import preset
 from historystore.recording.signature import signature
+from historystore.resumption import checkpoint_interval
 from historystore.seeds import Seeds, parse_seeds
 from historystore.shards import FormatName, Profile, shard_format
 from historystore.store import Store
 from historystore.store import open as open_store
 from historystore.writer import SEAL_BYTES, SEAL_S
 
-Checkpoints = Literal["final"]
 Number = TypeVar("Number", int, float)
 MOST_LEARNERS = 1_000_000
 DEFAULT_SEAL_MB = SEAL_BYTES / 2**20
@@ -51,7 +51,8 @@ class RecordPlan:
     num_steps_asked: int
     """What was asked for; an algorithm that learns in rollouts lives whole ones (`template.num_steps`)."""
     fields: tuple[str, ...] | None
-    checkpoints: Checkpoints | None
+    checkpoints: str | None
+    """None, ``final`` or ``every=N``, which means both."""
     num_without_checkpoint: int
     """Learners that the store holds complete, and without the checkpoint that is asked for: they stay so."""
     num_workers: int
@@ -90,7 +91,7 @@ def plan_recording(
     policy: str | None = None,
     set: Mapping[str, Any] | None = None,  # noqa: A002 - as on the command line
     fields: Sequence[str] | None = None,
-    checkpoints: Checkpoints | None = None,
+    checkpoints: str | None = None,
     workers: int | None = None,
     seal_mb: float = DEFAULT_SEAL_MB,
     seal_s: float = DEFAULT_SEAL_S,
@@ -129,6 +130,7 @@ def plan_recording(
     if checkpoints is not None and learning.engine == CLASSIC:
         raise InvalidValue(f"--checkpoints: {learning.name} has no model to store, got {checkpoints}. Leave it out.")
     check_names(fields or ())
+    checkpoint_interval(checkpoints)
     shard_format(format, profile=profile)
     wanted = _checked_count(parse_seeds(seeds))
     place = place_of(out if out is not None else _default_name(family, algo))
@@ -141,7 +143,7 @@ def plan_recording(
         num_retried=num_retried,
         num_steps_asked=num_steps,
         fields=None if fields is None else tuple(dict.fromkeys(fields)),
-        checkpoints=_checked_checkpoints(checkpoints),
+        checkpoints=checkpoints,
         num_without_checkpoint=0 if checkpoints is None else _num_without_checkpoint(place, template, wanted, todo),
         num_workers=min(_positive("--workers", workers, _num_cores()), max(len(todo), 1)),
         seal_mb=_positive("--seal-mb", seal_mb, DEFAULT_SEAL_MB),
@@ -247,12 +249,6 @@ def _checked_count(seeds: Seeds) -> Seeds:
             "Record them in several ranges into the same store."
         )
     return seeds
-
-
-def _checked_checkpoints(checkpoints: Checkpoints | None) -> Checkpoints | None:
-    if checkpoints is None or checkpoints == "final":
-        return checkpoints
-    raise InvalidValue(f"--checkpoints: expected final, got {checkpoints!r}. Leave it out to store no model.")
 
 
 def _num_cores() -> int:

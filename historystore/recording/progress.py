@@ -48,6 +48,8 @@ class RecordReport(Document):
     num_bytes: int
     """Bytes of the whole store's shards."""
     num_steps_recorded: int
+    num_continued: int
+    """Learners that went on from a checkpoint."""
     seconds: float
     """From when workers could start to the last seal."""
     steps_per_s: float

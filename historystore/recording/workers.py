@@ -18,6 +18,7 @@ from historystore.recording.launcher import Launcher
 from historystore.recording.messages import Finished, Job
 from historystore.recording.plan import RecordPlan, spec_of_seed
 from historystore.recording.progress import Failure, Progress, RecordReport
+from historystore.resumption import checkpoint_interval, sweep_checkpoints
 from historystore.store import create
 from historystore.store import open as open_store
 from historystore.summary import learner_counts
@@ -45,6 +46,8 @@ def run(plan: RecordPlan) -> Generator[Progress | RecordReport, None, None]:
         )
         plan.place.prepare(SHARDS)  # an empty folder does not survive git or a zip file
         plan.place.check_writable(SHARDS)
+        if checkpoint_interval(plan.checkpoints) is not None:
+            sweep_checkpoints(open_store(plan.place, mode="a"))
         ended, seconds = yield from _followed(plan)
     try:
         write_card(open_store(plan.place, mode="a" if plan.todo else "r"))
@@ -113,7 +116,7 @@ def _progress(plan: RecordPlan, crew: Crew | None, size: _Size, *, seconds: floa
 
 def _report(plan: RecordPlan, ended: Mapping[int, Finished], *, seconds: float) -> RecordReport:
     store = open_store(plan.place)
-    num_steps = sum(end.num_steps for end in ended.values())
+    num_steps = sum(end.num_steps - end.num_resumed for end in ended.values())
     return RecordReport(
         store=str(plan.place),
         digest=store.digest,
@@ -129,6 +132,7 @@ def _report(plan: RecordPlan, ended: Mapping[int, Finished], *, seconds: float) 
         num_steps=store.num_steps,
         num_bytes=store.num_bytes,
         num_steps_recorded=num_steps,
+        num_continued=sum(end.num_resumed > 0 for end in ended.values()),
         seconds=seconds,
         steps_per_s=num_steps / seconds if seconds else 0.0,
     )

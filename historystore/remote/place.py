@@ -6,7 +6,7 @@ import errno
 import os
 import uuid
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
@@ -204,6 +204,14 @@ class RemotePlace(Place):
         error = self._upload()
         if error is not None:
             warnings.warn(str(error), stacklevel=2)
+
+    def remove(self, folder: str, names: Sequence[str]) -> None:
+        """Remove a folder by its files, in this order, unless something waits for upload."""
+        if self._upload() is not None:
+            return
+        with suppress(HistoryError, FileNotFoundError), self._reading(folder) as (system, path):
+            for name in names:
+                system.rm_file(f"{path}/{name}")
 
     def settle(self) -> None:
         """Upload what waits in the spool."""

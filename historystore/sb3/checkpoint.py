@@ -34,18 +34,23 @@ _PROGRESS = (
 )
 
 
-def save_checkpoint(store: Store, model: BaseAlgorithm) -> str:
+def save_checkpoint(store: Store, model: BaseAlgorithm, *, others: Mapping[str, bytes] | None = None) -> str:
     """Put a model's parameters, optimiser state and settings into a store, and return the checkpoint's name.
 
     Replay buffer and random generators are not part of it. A schedule that is the user's own function is stored as the
     number that it is now; what else cannot be written without pickle is listed in the checkpoint's `left_out`.
+
+    Args:
+        store: the store.
+        model: the model.
+        others: the bytes of further files to keep in the checkpoint, by name.
 
     Raises:
         WriteFailed: the disk refused.
     """
     attributes, left_out = _attributes(model)
     parameters, optimizers, optimizer_tensors = _state(model)
-    files = {_PARAMETERS: save_tensors(parameters), _OPTIMIZERS: save_tensors(optimizer_tensors)}
+    files = {**(others or {}), _PARAMETERS: save_tensors(parameters), _OPTIMIZERS: save_tensors(optimizer_tensors)}
     try:
         policy = class_path(model.policy_class)
     except NotPlainError:
@@ -89,8 +94,13 @@ def load_checkpoint(
     document, files = read_checkpoint(store.place, name)
     given = dict(attributes or {})
     model = _built(document, policy=given.pop("policy", None), env=env, device=device, attributes=given)
-    _restore(model, document.optimizers, load_tensors(files[_PARAMETERS]), load_tensors(files[_OPTIMIZERS]))
+    set_parameters(model, document, files)
     return model
+
+
+def set_parameters(model: BaseAlgorithm, document: CheckpointDocument, files: Mapping[str, bytes]) -> None:
+    """Give a model of the same make the parameters and optimiser state of a checkpoint."""
+    _restore(model, document.optimizers, load_tensors(files[_PARAMETERS]), load_tensors(files[_OPTIMIZERS]))
 
 
 def _built(

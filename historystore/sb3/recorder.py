@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -13,11 +14,15 @@ from stable_baselines3.common.vec_env import VecEnv
 from historystore.documents import LearnerSpec, Provenance, Status
 from historystore.errors import InvalidValue
 from historystore.fields import check_names
+from historystore.learner_writer import LearnerWriter
+from historystore.resumption import Resumption, checkpoint_interval, resumption, sweep_checkpoints
 from historystore.sb3.checkpoint import save_checkpoint
 from historystore.sb3.environment import EnvFacts, env_facts
+from historystore.sb3.keeping import CheckpointKeeper, resume
 from historystore.sb3.layers import split_layers
 from historystore.sb3.provenance import sb3_provenance
 from historystore.sb3.recording import Recording
+from historystore.sb3.snapshot import snapshot
 from historystore.sb3.sources import source_of
 from historystore.sb3.specification import learner_spec
 from historystore.sb3.tap import Tap
@@ -40,6 +45,13 @@ class HistoryRecorder(BaseCallback):
     sealed as partial as soon as the recorder is closed, collected or the interpreter exits; as a context manager it
     also knows the reason.
 
+    With ``checkpoints="every=N"``, the same script run again after it was killed goes on from the last checkpoint, as a
+    new attempt that hides the steps after it: model, replay buffer, random generators and progress are put back, and so
+    are our own batched environments. A learner ends with the digest that it would have had (`tests/
+    test_record_resume.py`). Of other environments nobody can save the state: they are reset, with new seeds, and the
+    episodes that were open there end as truncated; the provenance of such an attempt says so. A model without a seed is
+    another learner in each run, and other callbacks begin anew.
+
     Args:
         store: path of a store, opened or created when the learning begins; or a writer, which stays open.
         family: the family of tasks that the store is for; the environment's own, or its id, when not given.
@@ -50,7 +62,8 @@ class HistoryRecorder(BaseCallback):
         fields: the optional step fields to record (`log_prob`, `value`, `raw_action`, `source_observation`,
             `info/<key>`); the first three, where the algorithm has them, when not given, and the fourth where the
             family shows its source learner more than the observation.
-        checkpoints: "final" stores parameters and optimiser when the learning ends.
+        checkpoints: "final" stores parameters and optimiser when the learning ends. "every=N" does so as well, and
+            about every N steps, between two rollouts, stores all that the learner needs to go on: see below.
 
     Raises:
         InvalidValue: an unknown field, or (when the learning begins) environments that cannot be recorded.
@@ -71,20 +84,27 @@ class HistoryRecorder(BaseCallback):
     ) -> None:
         super().__init__()
         check_names(fields or ())
-        if checkpoints not in (None, "final"):
-            raise InvalidValue(f"checkpoints: expected 'final' or None, got {checkpoints!r}. Leave it out for none.")
+        self._every = checkpoint_interval(checkpoints)
         self._store = store
         self._family, self._task = family, task
         self._spec, self._provenance = spec, provenance
         self._fields = None if fields is None else tuple(fields)
         self._checkpoints = checkpoints
         self._recording: Recording | None = None
+        self._keeper: CheckpointKeeper | None = None
+        self._take_up: Callable[[], None] | None = None
         self._learner: str | None = None
+        self._num_resumed = 0
 
     @property
     def learner(self) -> str | None:
         """The id of the learner that is being recorded, or was last."""
         return self._learner
+
+    @property
+    def num_resumed(self) -> int:
+        """Steps, over all streams, that the learner had lived before the checkpoint from which it went on."""
+        return self._num_resumed
 
     def close(self, *, status: Status = "partial", error: str | None = None) -> None:
         """End a recording that `learn()` did not end itself, with the steps so far; without one nothing happens.
@@ -122,31 +142,63 @@ class HistoryRecorder(BaseCallback):
                 "Correct it."
             )
         provenance = self._provenance or sb3_provenance(self.model, spec, environment=facts.name)
+        found = None
+        if self._every is not None:
+            snapshot(self.model)  # what it cannot hold is refused before the first step
+            found = resumption(writer.store, spec.id)
+        if found is None:
+            source_of(env, self.model).observation()  # refuses wrappers before anything is begun
+            self._record(writer, writer.begin(spec, provenance=provenance), previous=None)
+        else:
+            self._take_up = partial(self._resume, found, writer=writer, spec=spec, provenance=provenance)
+
+    def _resume(self, found: Resumption, *, writer: StoreWriter, spec: LearnerSpec, provenance: Provenance) -> None:
+        learner = resume(self.model, found, writer=writer, spec=spec, provenance=provenance)
+        self._record(writer, learner, previous=found)
+
+    def _record(self, writer: StoreWriter, learner: LearnerWriter, *, previous: Resumption | None) -> None:
+        """Begin to record a learner."""
+        _, env = split_layers(self.training_env)
         source = source_of(env, self.model)
-        observation = source.observation()
-        learner = writer.begin(spec, provenance=provenance)
         self._learner = learner.learner
+        self._num_resumed = 0 if previous is None else self.model.num_timesteps
         self._recording = Recording(
-            tap=Tap(env, source=source, observation=observation),
+            tap=Tap(env, source=source, observation=source.observation()),
             learner=learner,
-            updates=UpdateLog(self.model),
+            updates=UpdateLog(self.model, wall_time_s=0.0 if previous is None else previous.progress.wall_time_s),
             action_space=env.action_space,
             fields=self._fields,
             writer=writer,
             is_own_writer=writer is not self._store,
         )
         self._recording.finish_with(self)
+        self._keeper = None
+        if self._every is not None:
+            self._keeper = CheckpointKeeper(
+                learner,
+                every=self._every,
+                num_timesteps=self.model.num_timesteps,
+                previous=None if previous is None else previous.checkpoint,
+            )
 
     def _open_writer(self, facts: EnvFacts, env: VecEnv) -> StoreWriter:
         if isinstance(self._store, StoreWriter):
             return self._store
         family = self._family or (facts.family if self._spec is None else self._spec.family)
         spaces = {"observation_space": env.observation_space, "action_space": env.action_space}
-        return StoreWriter(create(self._store, family=family, **spaces))
+        store = create(self._store, family=family, **spaces)
+        if self._every is not None:
+            sweep_checkpoints(store)
+        return StoreWriter(store)
 
     def _on_rollout_start(self) -> None:
-        if self._recording is not None:
+        take_up, self._take_up = self._take_up, None
+        if take_up is not None:
+            take_up()
+        elif self._recording is not None:
             self._recording.look(self.model)
+            if self._keeper is not None:
+                self._keeper.keep_if_due(self.model, self._recording)
 
     def _on_step(self) -> bool:
         if self._recording is not None:
@@ -158,6 +210,9 @@ class HistoryRecorder(BaseCallback):
         if recording is None:
             return
         recording.look(self.model)
-        checkpoint = None if self._checkpoints is None else save_checkpoint(recording.writer.store, self.model)
-        missing = recording.missing()
+        missing, keeper = recording.missing(), self._keeper
+        is_over = keeper is None or not missing  # else the last one on the way is what it can go on from
+        checkpoint = save_checkpoint(recording.writer.store, self.model) if self._checkpoints and is_over else None
         self._end("partial" if missing else "complete", error=missing, checkpoint=checkpoint)
+        if keeper is not None and is_over:
+            keeper.end(recording.writer)

@@ -48,15 +48,20 @@ class Recording:
         self._readings: list[tuple[str, Reading]] | None = None
         self._tensors: dict[str, list[th.Tensor]] = {}
         self._flush_at = time.monotonic() + _FLUSH_S
-        self._num_flushed = 0
+        self._num_flushed = learner.num_steps
         self._pid = os.getpid()
         self._is_running = True
         self._finalizer: weakref.finalize[Any, Any] | None = None
 
     @property
     def num_rows(self) -> int:
-        """Steps of each stream so far."""
+        """Steps of each stream so far, those of attempts that this one continues included."""
         return self._num_flushed + self._tap.num_rows
+
+    @property
+    def wall_time_s(self) -> float:
+        """Seconds of learning so far, those of attempts that this one continues included."""
+        return self._updates.wall_time_s
 
     def step(self, loop: Mapping[str, Any]) -> None:
         """Complete the step that the tap has heard with what the training loop knows of it."""
@@ -74,7 +79,7 @@ class Recording:
                 tap.put(name, value)
         tap.confirm()
         if tap.is_full or time.monotonic() >= self._flush_at:
-            self._flush()
+            self.flush()
 
     def missing(self) -> str | None:
         """Return what lacks of the steps that the learner was to live; None if nothing does."""
@@ -95,7 +100,7 @@ class Recording:
         if not self._is_running or os.getpid() != self._pid:
             return
         self._let_go()
-        self._flush()
+        self.flush()
         self._learner.finish(status=status, error=error, checkpoint=checkpoint)
         if self._is_own_writer:
             self.writer.close()
@@ -106,7 +111,7 @@ class Recording:
         if self._finalizer is not None:
             self._finalizer.detach()
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
         """Hand over the confirmed steps, then the updates made since: none of them acts later than they reach."""
         num_rows = self._tap.num_rows
         block = self._tap.take()

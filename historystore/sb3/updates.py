@@ -30,10 +30,15 @@ class UpdateLog:
     `model._n_updates`, which every algorithm counts up (`tests/test_record_sb3_updates.py`).
     """
 
-    def __init__(self, model: BaseAlgorithm) -> None:
+    def __init__(self, model: BaseAlgorithm, *, wall_time_s: float = 0.0) -> None:
         self._num_updates = model._n_updates
-        self._started = time.monotonic()
+        self._started = time.monotonic() - wall_time_s
         self._updates: list[Update] = []
+
+    @property
+    def wall_time_s(self) -> float:
+        """Seconds of learning so far, those of attempts that this one continues included."""
+        return time.monotonic() - self._started
 
     def look(self, model: BaseAlgorithm, *, step: int) -> None:
         """Collect the update that has happened since the last look, if one has; its policy acts from `step` on."""
@@ -42,9 +47,8 @@ class UpdateLog:
         self._num_updates = model._n_updates
         logged = ((name, _number(value)) for name, value in model.logger.name_to_value.items())
         values = {name: number for name, number in logged if number is not None}
-        wall_time_s = time.monotonic() - self._started
         rate = values.get(_LEARNING_RATE)
-        self._updates.append(Update(step=step, values=values, learning_rate=rate, wall_time_s=wall_time_s))
+        self._updates.append(Update(step=step, values=values, learning_rate=rate, wall_time_s=self.wall_time_s))
 
     def take(self) -> list[Update]:
         """Return what was collected, and begin anew."""

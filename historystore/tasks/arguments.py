@@ -7,15 +7,13 @@ import json
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from pydantic import JsonValue
-
 from historystore.errors import InvalidValue
 
 Configurable = TypeVar("Configurable", bound=Any)
 _NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 
 
-def configured(default: Configurable, args: Mapping[str, JsonValue]) -> Configurable:
+def configured(default: Configurable, args: Mapping[str, Any]) -> Configurable:
     """Return a family with some of its `arguments` changed; `args` of the result holds those that differ.
 
     The family is a dataclass with a field for each of its arguments and one called `args`. Values are of the kind that
@@ -29,7 +27,7 @@ def configured(default: Configurable, args: Mapping[str, JsonValue]) -> Configur
     return dataclasses.replace(default, **changed, args=changed) if changed else default
 
 
-def _checked(default: Any, name: str, value: JsonValue) -> JsonValue:
+def _checked(default: Any, name: str, value: Any) -> Any:
     if name not in default.arguments:
         known = ", ".join(default.arguments) or "none"
         raise InvalidValue(f"--env-arg: {default.name} has no argument {name!r}, expected {known}. Check the name.")

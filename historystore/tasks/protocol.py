@@ -35,7 +35,11 @@ class BatchedEnv(Protocol):
         ...
 
     def state(self) -> dict[str, np.ndarray]:
-        """Return everything that `restore` needs to go on exactly, random generators included, as plain arrays."""
+        """Return everything that `restore` needs to go on exactly, random generators included, as plain arrays.
+
+        Raises:
+            InvalidValue: these environments cannot tell; a learner that is continued in them begins a new episode.
+        """
         ...
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:

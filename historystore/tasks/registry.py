@@ -2,9 +2,9 @@
 
 import json
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import gymnasium as gym
-from pydantic import JsonValue
 
 from historystore.errors import InvalidValue
 from historystore.tasks.arguments import configured
@@ -49,7 +49,7 @@ _FAMILIES: dict[str, Callable[[], Family]] = {
     "darkroom-permuted": _darkroom_permuted,
 }
 
-_ENVIRONMENTS: tuple[tuple[str, str, int, dict[str, JsonValue]], ...] = (
+_ENVIRONMENTS: tuple[tuple[str, str, int, dict[str, Any]], ...] = (
     ("historystore/AdversarialBandit-v0", "bandit:AdversarialBandit", 100, {}),
     ("historystore/DarkKeyToDoor-v0", "dark_key_to_door:DarkKeyToDoor", 50, {"size": 9, "ends_at_door": False}),
     ("historystore/DarkRoom-v0", "darkroom:DarkRoom", 20, {"size": 9, "is_rewarded_once": False}),
@@ -59,19 +59,19 @@ _ENVIRONMENTS: tuple[tuple[str, str, int, dict[str, JsonValue]], ...] = (
 """Gymnasium's id, module and class, steps an episode, and the arguments that are not those of the class."""
 
 
-def _minigrid(name: str, args: Mapping[str, JsonValue]) -> Family:
+def _minigrid(name: str, args: Mapping[str, Any]) -> Family:
     from historystore.tasks.minigrid_family import minigrid_family
 
     return minigrid_family(name, args)
 
 
-def _metaworld(name: str, args: Mapping[str, JsonValue]) -> Family:
+def _metaworld(name: str, args: Mapping[str, Any]) -> Family:
     from historystore.tasks.metaworld_family import metaworld_family
 
     return metaworld_family(name, args)
 
 
-_PREFIXES: dict[str, Callable[[str, Mapping[str, JsonValue]], Family]] = {
+_PREFIXES: dict[str, Callable[[str, Mapping[str, Any]], Family]] = {
     "metaworld": _metaworld,
     "minigrid": _minigrid,
 }
@@ -83,7 +83,7 @@ def families() -> list[str]:
     return sorted(_FAMILIES)
 
 
-def family(name: str, args: Mapping[str, JsonValue] | None = None) -> Family:
+def family(name: str, args: Mapping[str, Any] | None = None) -> Family:
     """Return the family of that name, with some of its arguments changed.
 
     A name is one of `families()`, a prefix and an environment of that package (`minigrid:MiniGrid-Empty-8x8-v0`,
@@ -102,7 +102,7 @@ def family(name: str, args: Mapping[str, JsonValue] | None = None) -> Family:
     return _MADE[key]
 
 
-def _foreign(name: str, args: Mapping[str, JsonValue]) -> Family:
+def _foreign(name: str, args: Mapping[str, Any]) -> Family:
     """Make a family over environments that are not this package's."""
     prefix, colon, rest = name.partition(":")
     if colon and prefix in _PREFIXES:
@@ -116,7 +116,7 @@ def _foreign(name: str, args: Mapping[str, JsonValue]) -> Family:
     return gymnasium_family(name, args, families=families())
 
 
-def find(name: str, args: Mapping[str, JsonValue] | None = None) -> Family | None:
+def find(name: str, args: Mapping[str, Any] | None = None) -> Family | None:
     """Return the family of a store or learner where it is one of this package or made already; never imports others.
 
     This is for readers: what a store says of its family must not decide which modules are loaded.
