@@ -24,7 +24,7 @@ from historystore.tasks import families, family
 from historystore.torch import WindowDataset
 from historystore.windows import tasks_of
 
-from .batches import action_loss, read_batch, windows_of
+from .batches import Objective, read_batch, windows_of
 from .checkpoint import restore_checkpoint, write_checkpoint
 from .config import TrainConfig
 from .metrics import MetricsLog
@@ -101,7 +101,8 @@ class _Training:
         self.update = self._updates_done()
         if self.update >= self.config.updates:
             return
-        self.model, *self.steppers = self.accelerator.prepare(self.agent, *self.optimizers)
+        objective = Objective(self.agent, self.config)
+        self.objective, *self.steppers = self.accelerator.prepare(objective, *self.optimizers)
         with MetricsLog(self.path, update=self.update, is_writing=self.accelerator.is_main_process) as metrics:
             while self.update < self.config.updates:
                 progress = self._next()
@@ -141,10 +142,9 @@ class _Training:
         first = self.update * config.batch_size + self.accelerator.process_index * share
         batch = read_batch(self.windows, start=first, stop=first + share, agent=self.agent)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.is_bfloat16):
-            logits = self.model(batch.tokens.masked(config.token_masking))
-        loss = action_loss(logits, batch.target, smoothing=config.label_smoothing)
+            loss = self.objective(batch)
         self.accelerator.backward(loss)
-        self.accelerator.clip_grad_norm_(self.model.parameters(), config.clip_norm)
+        self.accelerator.clip_grad_norm_(self.objective.parameters(), config.clip_norm)
         for optimizer in self.steppers:
             for group in optimizer.param_groups:
                 group["lr"] = rate
@@ -173,8 +173,8 @@ class _Training:
             stop = min(start + size, num_windows)
             batch = read_batch(windows, start=start, stop=stop, agent=agent)
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.is_bfloat16):
-                logits = agent(batch.tokens)
-            total += float(action_loss(logits, batch.target)) * (stop - start)
+                logits = agent(batch.tokens(agent))
+            total += float(agent.actions.loss(logits, batch.target)) * (stop - start)
         return total / num_windows
 
     def _validation_return(self, agent: DistilledAgent) -> float | None:
