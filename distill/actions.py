@@ -101,13 +101,14 @@ class ActionCode:
         most = torch.tensor(self.counts, device=action.device).reshape(self.shape) - 1
         return choice.clamp(min=torch.zeros_like(most), max=most)
 
-    def actions(self, choice: Int[Tensor, "envs *shape"]) -> Shaped[np.ndarray, "envs *shape"]:
+    def actions(self, choice: Int[Tensor, "envs ..."]) -> Shaped[np.ndarray, "envs ..."]:
         """Return the actions that choices stand for, as an environment takes them."""
         action = self.first + self.step * choice.cpu().numpy()
         if isinstance(self.space, gym.spaces.Box):
             is_whole = np.issubdtype(self.space.dtype, np.integer)
             action = np.clip(np.round(action) if is_whole else action, self.space.low, self.space.high)
-        return action.astype(self.space.dtype)
+        typed: np.ndarray = action.astype(self.space.dtype)
+        return typed
 
     def targets(
         self, choice: Int[Tensor, "batch time *shape"], mask: Bool[Tensor, "batch time"]
@@ -128,16 +129,18 @@ class ActionCode:
         action of a Box is left as it is, for its values are not equally wrong.
         """
         smoothing = 0.0 if self.is_ordered else smoothing
-        targets = target.flatten(0, 1).reshape(-1, len(self.counts))  # (B, T, *shape) -> (B * T, K)
+        targets = target.reshape(-1, len(self.counts))  # (B, T, *shape) -> (B * T, K)
+        by_choice = torch.split(logits.flatten(0, 1), list(self.counts), dim=-1)  # (B * T, A)
         losses = [
             F.cross_entropy(part, targets[:, i], ignore_index=PADDING, label_smoothing=smoothing)
-            for i, part in enumerate(logits.flatten(0, 1).split(self.counts, dim=-1))  # (B * T, A) by choice
+            for i, part in enumerate(by_choice)
         ]
         return sum(losses[1:], losses[0])
 
-    def sample(self, logits: Float[Tensor, "envs values"], generator: torch.Generator) -> Int[Tensor, "envs *shape"]:
+    def sample(self, logits: Float[Tensor, "envs values"], generator: torch.Generator) -> Int[Tensor, "envs ..."]:
         """Draw an action for each environment. The most likely one would stop the exploration that was distilled."""
         drawn = [
-            torch.multinomial(part.softmax(-1), 1, generator=generator) for part in logits.split(self.counts, dim=-1)
+            torch.multinomial(part.softmax(-1), 1, generator=generator)
+            for part in torch.split(logits, list(self.counts), dim=-1)
         ]
         return torch.cat(drawn, dim=-1).reshape(-1, *self.shape)  # (N, K) -> (N, *shape)

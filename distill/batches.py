@@ -76,7 +76,7 @@ def windows_of(stores: Sequence[Store], tasks: Sequence[Task], config: TrainConf
 def _is_progress_known(stores: Sequence[Store]) -> bool:
     """Whether it can be told of every learner how far it came, because its task's best return is known."""
     bests = (learner.row.provenance.best_return for store in stores for learner in store.learners)
-    return all(best is not None and best > 0 for best in bests)
+    return all(best is not None for best in bests)
 
 
 def read_batch(windows: WindowDataset, *, start: int, stop: int, agent: DistilledAgent) -> Batch:

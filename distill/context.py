@@ -22,11 +22,11 @@ from .tokens import Tokens, window_tokens
 class Context:
     """The last transitions of N environments that step together, and the agent's logits for the next action.
 
-    At most c transitions are kept, each as its encoded observation, action and reward. One transition at a time is appended to the cache; when the context is full, its oldest
-    eighth is dropped (or a little more, so that it begins with an episode, where all environments begin one together)
-    and the cache is rebuilt from the rest in one pass. So the logits are always those of
-    the whole present context (`tests/test_distill_context.py`): a cache whose oldest entries were only masked out would
-    go on carrying what had been forgotten.
+    At most c transitions are kept, each as its encoded observation, its action and its reward. One transition at a time
+    is appended to the cache; when the context is full, its oldest eighth is dropped (or a bit more, so that it begins
+    with an episode, where all environments begin one together) and the cache is rebuilt from the rest in one pass. So
+    the logits are always those of the whole present context (`tests/test_distill_context.py`): a cache whose oldest
+    entries were only masked out would go on carrying what had been forgotten.
     """
 
     def __init__(self, agent: DistilledAgent, *, num_envs: int) -> None:
@@ -70,7 +70,7 @@ class Context:
         with torch.inference_mode():
             return self.agent.encode(tensors)[:, 0]  # (N, 1, *encoded) -> (N, *encoded)
 
-    def complete(self, action: Int[Tensor, "envs *choices"], reward: Float[np.ndarray, envs]) -> None:
+    def complete(self, action: Int[Tensor, "envs ..."], reward: Float[np.ndarray, envs]) -> None:
         """Complete the present transition with the action taken and the reward it earned."""
         self.action[:, self.length - 1] = action
         self.reward[:, self.length - 1] = torch.from_numpy(reward).to(self.device)

@@ -1,7 +1,7 @@
 """Observations as vectors, by the kind of their space.
 
-What is dear (an image, a Dict of several parts) is encoded once for each observation; what is cheap enters as it is, and
-each place of a token that shows an observation has an embedding of its own for it.
+What is dear (an image, a Dict of several parts) is encoded once for each observation, what is cheap enters as it is;
+each place of a token that shows an observation has an embedding of its own for the outcome.
 
 B is batch, T time, K coordinates, C width.
 """
@@ -9,6 +9,7 @@ B is batch, T time, K coordinates, C width.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import gymnasium as gym
@@ -61,7 +62,7 @@ class CoordinateEmbedding(nn.Module):
 
 
 class VectorEmbedding(nn.Module):
-    """A Box, flattened, through one hidden layer: scaled to [-1, 1] where it has bounds, by symlog where it has none."""
+    """A Box, flattened, through one hidden layer: scaled to [-1, 1] where it is bounded, by symlog where it is not."""
 
     def __init__(self, low: Num[np.ndarray, ...], high: Num[np.ndarray, ...], width: int, hidden: int) -> None:
         super().__init__()
@@ -94,7 +95,7 @@ def leaf_embedding(space: gym.Space[Any], config: ModelConfig) -> nn.Module:
     if isinstance(space, gym.spaces.MultiBinary):
         size = int(np.prod(space.shape))
         return CoordinateEmbedding(np.full(size, 2), np.zeros(size, np.int64), config.width, config.coordinates)
-    if is_image(space):
+    if isinstance(space, gym.spaces.Box) and is_image(space):
         encoder = image_encoder(space, config.image_encoder)
         return nn.Sequential(encoder, nn.Linear(encoder.num_features, config.width))
     if isinstance(space, gym.spaces.Box):
@@ -133,6 +134,12 @@ class ObservationEncoder(nn.Module):
         """Encode the columns of observations, named as in a store."""
         if self.is_plain:
             return columns[next(iter(self.spaces))]
-        parts = [part(columns[name]) for name, part in zip(self.spaces, self.parts, strict=True)]
+        parts = [self._embedded(name, part, columns[name]) for name, part in zip(self.spaces, self.parts, strict=True)]
         x: Tensor = sum(parts[1:], parts[0])
         return x
+
+    def _embedded(self, name: str, part: nn.Module, column: Tensor) -> Tensor:
+        """Embed one part in float32, but for convolutions, which may run in bfloat16."""
+        with nullcontext() if is_image(self.spaces[name]) else torch.autocast(column.device.type, enabled=False):
+            x: Tensor = part(column)
+            return x.float()

@@ -45,7 +45,8 @@ class ImageEncoder(nn.Module):
         frames = images.flatten(0, 1)  # (B, T, ...) -> (N, ...)
         if self.is_channels_first:
             frames = frames.permute(0, 2, 3, 1)  # (N, C, H, W) -> (N, H, W, C)
-        return self.features(frames).float().unflatten(0, images.shape[:2])
+        x: Tensor = self.features(frames).float()
+        return x.view(*images.shape[:2], NUM_FEATURES)  # (N, F) -> (B, T, F)
 
     def features(self, frames: Shaped[Tensor, "frames height width channels"]) -> Float[Tensor, "frames features"]:
         """Encode frames."""
@@ -105,7 +106,7 @@ class SmallEncoder(ImageEncoder):
 
     def features(self, frames: Shaped[Tensor, "frames height width channels"]) -> Float[Tensor, "frames features"]:
         """Encode frames, a few at a time."""
-        return torch.cat([self.layers(self._averages(part)) for part in frames.split(FRAMES_AT_ONCE)])
+        return torch.cat([self.layers(self._averages(part)) for part in torch.split(frames, FRAMES_AT_ONCE)])
 
     def _averages(
         self, frames: Shaped[Tensor, "frames height width channels"]

@@ -119,9 +119,10 @@ class Block(nn.Module):
         """Map (B, T, C) to (B, T, C)."""
         if self.is_norm_first:
             x = x + self.dropout(self.attention(self.attention_norm(x), angles, cache))
-            return x + self.dropout(self._feed_forward(self.feed_forward_norm(x)))
-        x = self.attention_norm(x + self.dropout(self.attention(x, angles, cache)))
-        y: Tensor = self.feed_forward_norm(x + self.dropout(self._feed_forward(x)))
+            y: Tensor = x + self.dropout(self._feed_forward(self.feed_forward_norm(x)))
+        else:
+            x = self.attention_norm(x + self.dropout(self.attention(x, angles, cache)))
+            y = self.feed_forward_norm(x + self.dropout(self._feed_forward(x)))
         return y
 
     def _feed_forward(self, x: Tensor) -> Tensor:

@@ -52,5 +52,5 @@ class WeightAverage:
         decay = min(self.decay, (1 + update) / (10 + update))
         for mine, theirs in zip(self.model.parameters(), model.parameters(), strict=True):
             mine.lerp_(theirs, 1.0 - decay)
-        for mine, theirs in zip(self.model.buffers(), model.buffers(), strict=True):
-            mine.copy_(theirs)  # the statistics of batch norm
+        for kept, present in zip(self.model.buffers(), model.buffers(), strict=True):
+            kept.copy_(present)  # the statistics of batch norm

@@ -51,13 +51,14 @@ class EpisodeLog:
 def iter_rollouts(agent: DistilledAgent, env: BatchedEnv, *, num_episodes: int, seed: int) -> Iterator[EpisodeLog]:
     """Step all environments until each has lived `num_episodes`, from an empty context; yield the log at each step.
 
-    Actions are sampled, weights never change, and the context runs on across episodes. A function of the seed: the
-    caller's generators are left alone.
+    Actions are sampled, weights never change, and the context runs on across episodes. A function of the seed, which
+    the environments draw from too: the caller's generators are left alone.
     """
     device = agent.device
     generator = torch.Generator(device).manual_seed(seed)
     context, log = Context(agent, num_envs=env.num_envs), EpisodeLog(env.num_envs, num_episodes)
-    obs, episode_start = env.reset(), np.ones(env.num_envs, bool)
+    seeds = (np.random.SeedSequence(seed).generate_state(env.num_envs) >> np.uint32(1)).tolist()
+    obs, episode_start = env.reset(seeds=seeds), np.ones(env.num_envs, bool)
     while not log.is_complete:
         with torch.inference_mode():
             action = agent.actions.sample(context.logits(obs, episode_start), generator)

@@ -92,23 +92,16 @@ def test_what_is_drawn_is_an_action_of_the_space(space: gym.Space) -> None:
     assert all(action in space for action in drawn)
 
 
-@pytest.mark.parametrize(
-    ("space", "message"),
-    [
-        (
-            gym.spaces.Box(-np.inf, np.inf, (2,)),
-            "action space: distillation expects a Box with bounds, got Box(-inf, inf, (2,), float32). "
-            "Record an environment whose actions are clipped or rescaled to bounds.",
-        ),
-        (
-            gym.spaces.Text(4),
-            "action space: distillation expects Discrete, MultiDiscrete, MultiBinary or Box, got Text(0, 4, ",
-        ),
-    ],
-    ids=str,
-)
-def test_other_spaces_are_refused_in_one_line(space: gym.Space, message: str) -> None:
+def test_a_box_without_bounds_and_other_spaces_are_refused_in_one_line() -> None:
     with pytest.raises(InvalidValue) as caught:
-        ActionCode.of(space, bins=7)
-    assert str(caught.value).startswith(message)
-    assert "\n" not in str(caught.value)
+        ActionCode.of(gym.spaces.Box(-np.inf, np.inf, (2,)), bins=7)
+    assert str(caught.value) == (
+        "action space: distillation expects a Box with bounds, got Box(-inf, inf, (2,), float32). "
+        "Record an environment whose actions are clipped or rescaled to bounds."
+    )
+    with pytest.raises(InvalidValue) as caught:
+        ActionCode.of(gym.spaces.Dict(a=gym.spaces.Discrete(2)), bins=7)
+    assert str(caught.value) == (
+        "action space: distillation expects Discrete, MultiDiscrete, MultiBinary or Box, got Dict('a': Discrete(2)). "
+        "Record an environment that is wrapped to have one of these."
+    )

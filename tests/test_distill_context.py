@@ -120,7 +120,12 @@ def test_environments_whose_episodes_end_apart_each_live_all_their_episodes() ->
         tasks = ()
         observation_space = gym.spaces.MultiDiscrete([9, 9])
         action_space = gym.spaces.Discrete(5)
+        source_observation_space = None
         clock = np.zeros(3, np.int64)
+
+        def source_observation(self) -> np.ndarray: ...
+        def state(self) -> dict[str, np.ndarray]: ...
+        def restore(self, state: object) -> None: ...
 
         def reset(self, mask: np.ndarray | None = None, *, seeds: object = None) -> np.ndarray:
             self.clock = np.where(True if mask is None else mask, 0, self.clock)

@@ -8,6 +8,7 @@ import numpy as np
 
 import historystore.store
 from historystore.documents import LearnerSpec, Provenance
+from historystore.fields import flatten
 from historystore.store import Store
 from historystore.tasks import Task, family
 from historystore.tasks.grid import MOVES
@@ -78,6 +79,38 @@ def _live_in_darkroom(
     return dict(zip(names, map(np.array, zip(*rows, strict=True)), strict=True)), np.array(final)
 
 
+def write_spaces(path: Path, observation_space: gym.Space, action_space: gym.Space, *, num_tasks: int = 8) -> Store:
+    """Record one learner for each task of a family without environments: what it sees and does is drawn at random."""
+    store = historystore.store.create(
+        path, family="known-spaces", observation_space=observation_space, action_space=action_space
+    )
+    num_steps = 4 * EPISODE_STEPS
+    is_end = np.arange(num_steps) % EPISODE_STEPS == EPISODE_STEPS - 1
+    for space in (observation_space, action_space):
+        space.seed(0)
+    with StoreWriter(store) as writer:
+        for i in range(num_tasks):
+            seen, done = (
+                samples(name, space, num_steps)
+                for name, space in (("observation", observation_space), ("action", action_space))
+            )
+            generator = np.random.default_rng(i)
+            rest = {
+                "reward": generator.normal(size=num_steps).astype(np.float32),
+                "terminated": np.zeros(num_steps, bool),
+                "truncated": is_end,
+            }
+            finals = {name: column[: is_end.sum()] for name, column in seen.items()}
+            _write(writer, _spec("known-spaces", {"id": i}, num_steps), {**seen, **done, **rest}, finals, None)
+    return historystore.store.open(path)
+
+
+def samples(name: str, space: gym.Space, count: int) -> dict[str, np.ndarray]:
+    """Draw values of a space as columns."""
+    drawn = [flatten(name, space, space.sample()) for _ in range(count)]
+    return {key: np.stack([each[key] for each in drawn]) for key in drawn[0]}
+
+
 def towards(obs: np.ndarray, goal: np.ndarray) -> int:
     """Return the action that goes nearest to the goal."""
     return int(np.abs(obs + MOVES - goal).sum(axis=1).argmin())
@@ -93,7 +126,7 @@ def _write(
     writer: StoreWriter,
     spec: LearnerSpec,
     steps: dict[str, np.ndarray],
-    final: np.ndarray,
+    final: np.ndarray | dict[str, np.ndarray],
     bounds: dict[str, float] | None,
 ) -> None:
     provenance = Provenance(
@@ -102,7 +135,7 @@ def _write(
     learner = writer.begin(spec, provenance=provenance)
     learner.add_steps(
         {name: column[:, None] for name, column in steps.items()},
-        final_observations={"observation": final},
-        next_observation={"observation": steps["observation"][:1]},
+        final_observations=final if isinstance(final, dict) else {"observation": final},
+        next_observation={name: column[:1] for name, column in steps.items() if name.startswith("observation")},
     )
     learner.finish()
