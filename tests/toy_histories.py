@@ -46,9 +46,14 @@ def write_bandits(path: Path, *, num_learners: int = 24, random_share: float = 0
     return historystore.store.open(path)
 
 
-def write_darkroom(path: Path, goals: Sequence[tuple[int, int]], *, num_episodes: int = 6) -> Store:
-    """Record one learner for each goal on Dark Room: two episodes at random, the others straight to the goal."""
-    darkroom = family("darkroom")
+def write_darkroom(
+    path: Path, goals: Sequence[tuple[int, int]], *, num_episodes: int = 6, env_args: Sequence[dict[str, int]] = ({},)
+) -> Store:
+    """Record one learner for each goal on Dark Room: two episodes at random, the others straight to the goal.
+
+    Learners have the arguments of the family in turn, none of which may change how long an episode is.
+    """
+    darkroom = family("darkroom", env_args[0])
     spaces = {"observation_space": darkroom.observation_space, "action_space": darkroom.action_space}
     store = historystore.store.create(path, family="darkroom", **spaces)
     with StoreWriter(store) as writer:
@@ -56,7 +61,8 @@ def write_darkroom(path: Path, goals: Sequence[tuple[int, int]], *, num_episodes
             task: Task = {"goal": list(goal)}
             steps, final = _live_in_darkroom(task, num_episodes, np.random.default_rng(i))
             bounds = {"best_return": darkroom.best_return(task), "random_return": darkroom.random_return(task)}
-            _write(writer, _spec("darkroom", task, num_episodes * 20), steps, final, bounds)
+            args = env_args[i % len(env_args)]
+            _write(writer, _spec("darkroom", task, num_episodes * 20, env_args=args), steps, final, bounds)
     return historystore.store.open(path)
 
 
@@ -116,9 +122,16 @@ def towards(obs: np.ndarray, goal: np.ndarray) -> int:
     return int(np.abs(obs + MOVES - goal).sum(axis=1).argmin())
 
 
-def _spec(name: str, task: Task, num_steps: int) -> LearnerSpec:
+def _spec(name: str, task: Task, num_steps: int, *, env_args: dict[str, int] | None = None) -> LearnerSpec:
     return LearnerSpec(
-        family=name, task=task, algorithm="Toy", policy="Rule", num_streams=1, num_steps=num_steps, seed=0
+        family=name,
+        env_args=env_args or {},
+        task=task,
+        algorithm="Toy",
+        policy="Rule",
+        num_streams=1,
+        num_steps=num_steps,
+        seed=0,
     )
 
 
