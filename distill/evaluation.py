@@ -19,7 +19,7 @@ from .references import LAST_EPISODES, References, references_of_family
 from .results import Evaluation, Interval, PartResult, TaskResult
 from .rollouts import Rollouts, roll_out
 from .run import Run
-from .worlds import family_of, fresh_tasks
+from .worlds import family_of, fresh_tasks, trained_args
 
 DEFAULT_PARTS: tuple[Part, ...] = ("test", "train")
 FRESH = "fresh"
@@ -92,7 +92,7 @@ def evaluate(
             seed=seed,
             on_step=partial(on_progress, f"{run.config.method} on {part} tasks"),
         )
-        is_recorded = part != FRESH and known.args == run.document.family_args
+        is_recorded = part != FRESH and known.args == trained_args(run)
         references = run.references if is_recorded else references_of_family(known, tasks)
         results[part] = part_result(tasks, lived, references, seed=seed)
     settings: dict[str, Any] = {"num_episodes": num_episodes, "num_rollouts": num_rollouts, "seed": seed}
@@ -102,7 +102,7 @@ def evaluate(
         run=run.path.resolve().name,
         family=run.document.family,
         family_args=known.args,
-        trained_args=run.document.family_args,
+        trained_args=trained_args(run),
         method=run.config.method,
         num_updates=run.num_updates,
         is_complete=run.is_complete,

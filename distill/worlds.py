@@ -67,6 +67,12 @@ def family_of(run: Run, env_args: Mapping[str, JsonValue]) -> Family:
     return known
 
 
+def trained_args(run: Run) -> dict[str, JsonValue] | None:
+    """Return the arguments that a run's stores were recorded with, but for defaults; None where learners differ."""
+    args = run.document.family_args
+    return None if args is None else family(run.document.family, args).args
+
+
 def fresh_tasks(known: Family, run: Run, *, count: int, seed: int) -> tuple[Task, ...]:
     """Draw tasks from seeds that no recorder takes, none of them a task of the run's stores, each once.
 
