@@ -154,7 +154,7 @@ class DistilledAgent(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.layers))
         self.norm = nn.LayerNorm(config.width) if config.norm == "pre" else nn.Identity()
-        self.head = nn.Linear(config.width, sum(self.actions.counts))
+        self.head = self.actions.head(config.width)
         self.apply(self._initialise)
 
     @property

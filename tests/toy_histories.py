@@ -46,6 +46,32 @@ def write_bandits(path: Path, *, num_learners: int = 24, random_share: float = 0
     return historystore.store.open(path)
 
 
+def write_targets(path: Path, *, num_learners: int = 120) -> Store:
+    """Record learners that find a hidden number: an episode's first try is any, and the reward says how far it is off.
+
+    The reward is the target less the action, both from -2 to 2.
+    """
+    spaces = {"observation_space": gym.spaces.Discrete(1), "action_space": gym.spaces.Box(-2.0, 2.0, (1,), np.float32)}
+    store = historystore.store.create(path, family="targets", **spaces)
+    num_steps = 8 * EPISODE_STEPS
+    time = np.arange(num_steps) % EPISODE_STEPS
+    with StoreWriter(store) as writer:
+        for i in range(num_learners):
+            generator = np.random.default_rng(i)
+            target = generator.uniform(-2.0, 2.0)
+            action = np.where(time == 0, generator.uniform(-2.0, 2.0, num_steps), target).astype(np.float32)
+            steps = {
+                "observation": np.zeros(num_steps, np.int64),
+                "action": action[:, None],
+                "reward": (target - action).astype(np.float32),
+                "terminated": np.zeros(num_steps, bool),
+                "truncated": time == EPISODE_STEPS - 1,
+            }
+            spec = _spec("targets", {"target": target}, num_steps)
+            _write(writer, spec, steps, np.zeros(num_steps // EPISODE_STEPS, np.int64), None)
+    return historystore.store.open(path)
+
+
 def write_darkroom(
     path: Path, goals: Sequence[tuple[int, int]], *, num_episodes: int = 6, env_args: Sequence[dict[str, int]] = ({},)
 ) -> Store:
