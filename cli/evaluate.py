@@ -11,12 +11,14 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from rich.table import Table
 
 from historystore.documents import canonical_json
+from historystore.recording.hyperparameters import parse_assignment
 
 from .output import answers, print_json, progress_console
 
 if TYPE_CHECKING:
     from distill import Evaluation
     from distill.results import Interval, PartResult
+    from historystore.splits import Part
 
 _SHOWN = (1, 2, 3, 5, 7, 10, 15, 20, 25, 30, 40, 50, 75, 100, 150, 200, 300, 500, 750)
 
@@ -28,8 +30,16 @@ _SHOWN = (1, 2, 3, 5, 7, 10, 15, 20, 25, 30, 40, 50, 75, 100, 150, 200, 300, 500
     "parts",
     multiple=True,
     type=click.Choice(["test", "validation", "train"]),
-    default=("test", "train"),
+    show_default="test and train, or none beside --fresh",
     help="Which tasks; may be repeated.",
+)
+@click.option("--fresh", "num_fresh", metavar="N", default=0, help="N tasks drawn anew, which no store holds.")
+@click.option(
+    "--env-arg",
+    "env_assignments",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="An argument of the family that shall differ from the run's stores; may be repeated.",
 )
 @click.option("--episodes", "num_episodes", default=50, help="Episodes of a rollout; any number beyond the context.")
 @click.option("--rollouts", "num_rollouts", default=8, help="Rollouts of each task, each from an empty context.")
@@ -38,7 +48,15 @@ _SHOWN = (1, 2, 3, 5, 7, 10, 15, 20, 25, 30, 40, 50, 75, 100, 150, 200, 300, 500
 @click.option("--device", show_default="a GPU if there is one", help="Where to run, such as cpu or cuda:1.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
 @click.option("--json", "is_json", is_flag=True, help="Everything, every episode of every rollout, as JSON on stdout.")
-def command(run: Path, compare: Path | None, quiet: bool, is_json: bool, **options: Any) -> None:
+def command(
+    run: Path,
+    compare: Path | None,
+    parts: tuple[Part, ...],
+    env_assignments: tuple[str, ...],
+    quiet: bool,
+    is_json: bool,
+    **options: Any,
+) -> None:
     """Let a run's transformer learn in its context on tasks that it was never trained on.
 
     Each rollout starts with an empty context and lives many episodes; actions are sampled, weights never change. If
@@ -46,22 +64,28 @@ def command(run: Path, compare: Path | None, quiet: bool, is_json: bool, **optio
     source at the same number of environment steps, the best possible and chance; intervals are 95 % bootstraps. The
     same numbers and a plot are written into the run's directory.
 
+    Tasks of a family without end, such as bandits, are best drawn anew with --fresh; with --env-arg they may come from
+    another distribution than the run was trained on.
+
     \b
     Examples:
       hist evaluate run
       hist evaluate run --split validation --episodes 100 --rollouts 20
       hist evaluate run --compare control
+      hist evaluate run --fresh 100 --env-arg distribution=even
       hist evaluate run --json > evaluation.json
     """
     from distill import evaluate, load_run
+    from distill.evaluation import why_no_tasks
     from distill.report import write_report
     from historystore.files import check_folder
 
     loaded = load_run(run)
     check_folder(run)  # before the work, not after it
     other = None if compare is None else load_run(compare)
+    options["env_args"] = dict(parse_assignment(text, option="--env-arg") for text in env_assignments)
     with _Bars(is_shown=not quiet) as bars:
-        evaluation = evaluate(loaded, compare=other, on_progress=bars.show, **options)
+        evaluation = evaluate(loaded, parts=parts or None, compare=other, on_progress=bars.show, **options)
     path, plot = write_report(run, evaluation)
     if is_json:
         print_json(evaluation)
@@ -71,6 +95,8 @@ def command(run: Path, compare: Path | None, quiet: bool, is_json: bool, **optio
         if name != "train" or len(evaluation.parts()) == 1:
             console.print(_tasks_table(name, part))
     console.print(_episodes_table(evaluation))
+    if not parts and evaluation.test is None and evaluation.fresh is None:
+        console.print(f"Nothing is held out: {why_no_tasks(loaded.document.split, 'test')}.", soft_wrap=True)
     if not evaluation.is_complete:
         console.print(f"The training is not complete: weights after {evaluation.num_updates:,} updates.")
     console.print(f"numbers: {path}\nplot:    {plot}", soft_wrap=True)
@@ -114,7 +140,7 @@ def _tasks_table(name: str, part: PartResult) -> Table:
 
 def _episodes_table(evaluation: Evaluation) -> Table:
     """Return the mean return by episode, a column for each part and for each thing it is held against."""
-    title = f"{evaluation.family}: return by episode in context, {evaluation.num_rollouts} rollouts a task"
+    title = f"{evaluation.world}: return by episode in context, {evaluation.num_rollouts} rollouts a task"
     last = evaluation.num_episodes
     episodes = [*(number for number in _SHOWN if number < last), last]
     columns = {"episode": [*map(str, episodes), "last 10"]}

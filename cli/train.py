@@ -15,6 +15,7 @@ import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from distill.config import TrainConfig
+from distill.preset_files import preset, presets
 from historystore.errors import InvalidValue
 
 from .output import progress_console
@@ -30,7 +31,14 @@ _DEFAULTS = TrainConfig()
 def _settings_page() -> str:
     """Return every name that --set takes, its default and its meaning, for the help page."""
     rows = [f"  {name:<22} {_shown(default):<15} {meaning}" for name, default, meaning in TrainConfig.settings()]
-    return "\n".join(["\b", "Settings for --set, and their defaults:", *rows])
+    settings = ["\b", "Settings for --set, and their defaults:", *rows]
+    return "\n".join([*_presets_page(), "", *settings])
+
+
+def _presets_page() -> list[str]:
+    """Return the lines that say which presets there are, each with the first sentence of its description."""
+    firsts = {name: preset(name).description.partition(". ")[0].rstrip(".") for name in presets()}
+    return ["\b", "Presets for --preset:", *(f"  {name:<23} {first}" for name, first in firsts.items())]
 
 
 def _shown(value: object) -> str:
@@ -47,9 +55,10 @@ def _shown(value: object) -> str:
 @click.option(
     "--method",
     type=click.Choice(["ad", "ed"]),
-    default=_DEFAULTS.method,
-    show_default=True,
-    help="ad distills how learners learn; ed, the control, only how they end.",
+    help="ad distills how learners learn; ed, the control, only how they end.  [default: ad]",
+)
+@click.option(
+    "--preset", "preset_name", metavar="NAME", help="Settings under a name, see below; other options override them."
 )
 @click.option("--updates", type=int, help=f"Optimiser steps.  [default: {_DEFAULTS.updates}]")
 @click.option("--seed", type=int, help="Of weights, windows and masking.  [default: 0]")
@@ -60,6 +69,7 @@ def _shown(value: object) -> str:
 def command(
     stores: tuple[Path | str, ...],
     out: Path,
+    preset_name: str | None,
     assignments: tuple[str, ...],
     quiet: bool,
     is_json: bool,
@@ -78,6 +88,7 @@ def command(
     Examples:
       hist train darkroom-ppo --out run
       hist train darkroom-ppo --out control --method ed
+      hist train darkroom-ppo --out paper --preset paper-darkroom --updates 10000
       hist train darkroom-ppo --out wide --updates 4000 --set width=128 --set episode_stride=10-30
     """
     from distill.training import train
@@ -88,8 +99,9 @@ def command(
         if not equals:
             raise InvalidValue(f"--set: expected name=value, got {text!r}. Write it like --set learning_rate=1e-3.")
         values[name.strip()] = value.strip()
+    config = _DEFAULTS.with_values(values) if preset_name is None else preset(preset_name).config(values)
     show = _JsonLines(out) if is_json else _Terminal(out, is_quiet=quiet)
-    with _signals() as stopping, closing(train(stores, out, _DEFAULTS.with_values(values))) as updates:
+    with _signals() as stopping, closing(train(stores, out, config)) as updates:
         last = _followed(updates, show, stopping)
     if stopping and (last is None or last.update < last.num_updates):
         click.echo(f"Interrupted: {out} is saved. The same command goes on.", err=True)

@@ -7,6 +7,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from .config import ModelConfig, TrainConfig
+from .preset_files import Preset, preset, presets
 
 if TYPE_CHECKING:
     from .evaluation import evaluate
@@ -15,7 +16,19 @@ if TYPE_CHECKING:
     from .run import Run, load_run
     from .training import train
 
-__all__ = ["Evaluation", "ModelConfig", "Run", "TrainConfig", "TrainProgress", "evaluate", "load_run", "train"]
+__all__ = [
+    "Evaluation",
+    "ModelConfig",
+    "Preset",
+    "Run",
+    "TrainConfig",
+    "TrainProgress",
+    "evaluate",
+    "load_run",
+    "preset",
+    "presets",
+    "train",
+]
 
 _HOMES = {
     "Evaluation": "results",

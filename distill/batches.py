@@ -1,13 +1,13 @@
-"""Windows of a store as what the transformer trains on: tokens and the actions to predict."""
+"""Windows of a store as what the transformer trains on, and its loss there."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
+from torch import nn
 
 from historystore.splits import Task
 from historystore.store import Store
@@ -17,16 +17,39 @@ from .config import TrainConfig
 from .model import DistilledAgent
 from .tokens import Tokens, window_tokens
 
-PADDING = -100
-"""The target at a position that no history fills: it adds nothing to the loss."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """Some windows and, at each position, the action that the learner took there, counted from 0."""
+    """Some windows: what the learner saw, did and got at each position, and what is to be foretold there."""
 
-    tokens: Tokens
-    target: Int[torch.Tensor, "batch time"]
+    columns: Mapping[str, Shaped[torch.Tensor, "batch time ..."]]
+    """Observations by the names of their columns, as they were recorded."""
+    action: Int[torch.Tensor, "batch time *choices"]
+    reward: Float[torch.Tensor, "batch time"]
+    episode_start: Bool[torch.Tensor, "batch time"]
+    target: Int[torch.Tensor, "batch time *choices"]
+
+    def tokens(self, agent: DistilledAgent) -> Tokens:
+        """Return what an agent reads; each observation is encoded once."""
+        return window_tokens(
+            observation=agent.encode(self.columns),
+            action=self.action,
+            reward=self.reward,
+            episode_start=self.episode_start,
+        )
+
+
+class Objective(nn.Module):
+    """The loss of a batch as one module, so that gradients of everything in it are shared between devices."""
+
+    def __init__(self, agent: DistilledAgent, config: TrainConfig) -> None:
+        super().__init__()
+        self.agent, self.masking, self.smoothing = agent, config.token_masking, config.label_smoothing
+
+    def forward(self, batch: Batch) -> Float[torch.Tensor, ""]:
+        """Return the loss, with some of what came before each action hidden."""
+        logits = self.agent(batch.tokens(self.agent).masked(self.masking))
+        return self.agent.actions.loss(logits, batch.target, smoothing=self.smoothing)
 
 
 def windows_of(stores: Sequence[Store], tasks: Sequence[Task], config: TrainConfig) -> WindowDataset:
@@ -53,29 +76,17 @@ def windows_of(stores: Sequence[Store], tasks: Sequence[Task], config: TrainConf
 def _is_progress_known(stores: Sequence[Store]) -> bool:
     """Whether it can be told of every learner how far it came, because its task's best return is known."""
     bests = (learner.row.provenance.best_return for store in stores for learner in store.learners)
-    return all(best is not None and best > 0 for best in bests)
+    return all(best is not None for best in bests)
 
 
 def read_batch(windows: WindowDataset, *, start: int, stop: int, agent: DistilledAgent) -> Batch:
     """Read the windows `start` to `stop` for an agent: a function of the dataset's seed and of these numbers."""
     columns = {name: tensor.to(agent.device) for name, tensor in windows[WindowRange(0, start, stop)].items()}
-    action = columns["action"].long() - agent.first_action
-    tokens = window_tokens(
-        observation=columns["observation"],
+    action = agent.actions.choices(columns["action"])
+    return Batch(
+        columns={name: column for name, column in columns.items() if name.startswith("observation")},
         action=action,
         reward=columns["reward"],
         episode_start=columns["episode_start"],
+        target=agent.actions.targets(action, columns["mask"]),
     )
-    return Batch(tokens=tokens, target=action.masked_fill(~columns["mask"], PADDING))
-
-
-def action_loss(
-    logits: Float[torch.Tensor, "batch time actions"],
-    target: Int[torch.Tensor, "batch time"],
-    *,
-    smoothing: float = 0.0,
-) -> Float[torch.Tensor, ""]:
-    """Return the mean negative log-likelihood of the actions, over every position that is not padding."""
-    return F.cross_entropy(
-        logits.flatten(0, 1), target.flatten(), ignore_index=PADDING, label_smoothing=smoothing
-    )  # (B * T, A) against (B * T,)

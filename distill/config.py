@@ -34,13 +34,29 @@ class ModelConfig(BaseModel):
     layers: Count = Field(default=3, description="number of blocks")
     heads: Count = Field(default=4, description="attention heads; the width is a multiple of them")
     feed_forward: Count = Field(default=256, description="hidden width of each block's feed-forward layer")
+    layout: Literal["one", "three"] = Field(
+        default="one", description="a transition as one token, or as three: observation, action and reward"
+    )
     positions: Literal["learned", "rotary"] = Field(default="rotary", description="how a token knows its place")
+    norm: Literal["pre", "post"] = Field(default="pre", description="layer norm before each branch, or after its sum")
     coordinates: Literal["both", "embedding", "number"] = Field(
         default="both", description="a discrete coordinate as its own embedding, as a number, or as both"
     )
-    previous_observation: bool = Field(default=True, description="the token holds the previous observation too")
+    previous_observation: bool = Field(default=True, description="a layout of one: the token holds the one before too")
+    vector_hidden: Count = Field(default=128, description="hidden width of the MLP that embeds a vector")
+    image_encoder: Literal["small", "paper"] = Field(
+        default="small", description="of images: small suits a processor, paper a GPU"
+    )
+    action_bins: Annotated[int, Field(ge=2)] = Field(
+        default=41, description="values that each dimension of a continuous action is divided into"
+    )
     dropout: Rate = Field(default=0.0, description="dropout on embeddings and on each residual branch")
     attention_dropout: Rate = Field(default=0.0, description="dropout on attention weights; slow on a CPU")
+
+    @property
+    def tokens_per_transition(self) -> int:
+        """How many tokens a transition is."""
+        return {"one": 1, "three": 3}[self.layout]
 
     @model_validator(mode="after")
     def _check_heads(self) -> ModelConfig:
@@ -90,7 +106,7 @@ class TrainConfig(BaseModel):
     betas: tuple[Rate, Rate] = Field(default=(0.9, 0.98), description="of AdamW")
     clip_norm: float = Field(default=1.0, gt=0.0, description="largest norm of a gradient")
     token_masking: Rate = Field(default=0.2, description="rate at which parts of previous transitions are hidden")
-    label_smoothing: Rate = Field(default=0.0, description="of the actions")
+    label_smoothing: Rate = Field(default=0.0, description="of discrete actions")
     ema_decay: Rate = Field(default=0.99, description="decay of the average of weights that is kept; 0 keeps the last")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto", description="of matrix products; auto takes bfloat16 where the processor has it"

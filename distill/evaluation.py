@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
+from pydantic import JsonValue
 
 from historystore.errors import InvalidValue
-from historystore.splits import Part, Task
-from historystore.tasks import Family, family
+from historystore.splits import Part, Split, Task
+from historystore.tasks import Family
 
-from .references import LAST_EPISODES, References
+from .references import LAST_EPISODES, References, references_of_family
 from .results import Evaluation, Interval, PartResult, TaskResult
 from .rollouts import Rollouts, roll_out
 from .run import Run
+from .worlds import family_of, fresh_tasks, trained_args
 
+DEFAULT_PARTS: tuple[Part, ...] = ("test", "train")
+FRESH = "fresh"
 FIRST_EPISODES = 3
 NUM_RESAMPLES = 1000
 LEVEL = 0.95
@@ -29,7 +33,9 @@ OnProgress = Callable[[str, float], None]
 def evaluate(
     run: Run,
     *,
-    parts: Sequence[Part] = ("test", "train"),
+    parts: Sequence[Part] | None = None,
+    num_fresh: int = 0,
+    env_args: Mapping[str, JsonValue] | None = None,
     num_episodes: int = 50,
     num_rollouts: int = 8,
     seed: int = 0,
@@ -37,7 +43,7 @@ def evaluate(
     device: str | None = None,
     on_progress: OnProgress = lambda what, share: None,
 ) -> Evaluation:
-    """Let a run's transformer live `num_episodes` in every task of some parts of its split.
+    """Let a run's transformer live `num_episodes` in every task of some parts of its split, or in fresh tasks.
 
     Every rollout starts with an empty context, actions are sampled, weights are frozen; episodes may go on far beyond
     the context. The same run, seed and device give the same numbers. About 10 000 environment steps a second on one
@@ -45,7 +51,9 @@ def evaluate(
 
     Args:
         run: what `load_run` returned.
-        parts: of the run's split.
+        parts: of the run's split; by default test and train where they have tasks, and none beside fresh tasks.
+        num_fresh: tasks drawn anew, from seeds that no recorder takes; none that a store of the run holds.
+        env_args: arguments of the family that shall differ from those the run was trained with.
         num_episodes: of each rollout.
         num_rollouts: of each task.
         seed: of the sampled actions.
@@ -54,27 +62,27 @@ def evaluate(
         on_progress: called after each step with a name and the share of it that is done.
 
     Raises:
-        InvalidValue: numbers below 1, a seed below 0, an unknown family or other version of it, a `compare` of another
-            split, or a device that this machine does not have.
+        InvalidValue: numbers below 1, a seed below 0, a part without tasks or too few fresh ones, a family that is
+            unknown or of another version or other spaces, a `compare` of another split, or a device that this machine
+            does not have.
     """
-    if num_episodes < 1 or num_rollouts < 1:
+    if num_episodes < 1 or num_rollouts < 1 or num_fresh < 0:
         raise InvalidValue(
-            f"evaluation: needs at least 1 episode and rollout, got {num_episodes}, {num_rollouts}. Ask for more."
+            f"evaluation: needs at least 1 episode and rollout, got {num_episodes}, {num_rollouts}"
+            f"{f', and {num_fresh} fresh tasks' * (num_fresh < 0)}. Ask for more."
         )
     if seed < 0:
         raise InvalidValue(f"evaluation: seed is not a whole number from 0 up, got {seed}. Use one.")
-    known = _family(run)
-    if compare is not None and compare.document.split != run.document.split:
+    known = family_of(run, env_args or {})
+    if compare is not None and _data(compare) != _data(run):
         raise InvalidValue(
             f"{compare.path}: has another split than {run.path}, so its training may have seen the tasks compared on. "
             "Train it with the same split_seed and stores."
         )
     results: dict[str, PartResult] = {}
+    chosen = _chosen_tasks(run, known, parts, num_fresh=num_fresh, seed=seed)
     agent = run.load_agent(device=device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    for part in dict.fromkeys(parts):
-        tasks = run.document.split.part(part)
-        if not tasks:
-            raise InvalidValue(f"{run.path}: its split has no {part} tasks. Choose another part.")
+    for part, tasks in chosen.items():
         lived = roll_out(
             agent,
             known,
@@ -84,16 +92,17 @@ def evaluate(
             seed=seed,
             on_step=partial(on_progress, f"{run.config.method} on {part} tasks"),
         )
-        results[part] = part_result(tasks, lived, run.references, seed=seed)
+        is_recorded = part != FRESH and known.args == trained_args(run)
+        references = run.references if is_recorded else references_of_family(known, tasks)
+        results[part] = part_result(tasks, lived, references, seed=seed)
     settings: dict[str, Any] = {"num_episodes": num_episodes, "num_rollouts": num_rollouts, "seed": seed}
-    other = (
-        evaluate(compare, parts=parts, device=device, on_progress=on_progress, **settings)
-        if compare is not None
-        else None
-    )
+    where: dict[str, Any] = {"parts": parts, "num_fresh": num_fresh, "env_args": env_args, "device": device}
+    other = None if compare is None else evaluate(compare, on_progress=on_progress, **where, **settings)
     return Evaluation(
         run=run.path.resolve().name,
         family=run.document.family,
+        family_args=known.args,
+        trained_args=trained_args(run),
         method=run.config.method,
         num_updates=run.num_updates,
         is_complete=run.is_complete,
@@ -103,6 +112,31 @@ def evaluate(
         **settings,
         **results,
     )
+
+
+def _data(run: Run) -> tuple[object, ...]:
+    """Return what two runs must share to be compared."""
+    return run.document.family, run.document.family_args, run.document.split
+
+
+def _chosen_tasks(
+    run: Run, known: Family, parts: Sequence[Part] | None, *, num_fresh: int, seed: int
+) -> dict[str, tuple[Task, ...]]:
+    """Return the tasks to live in, by part."""
+    split = run.document.split
+    if parts is None:
+        parts = () if num_fresh else [part for part in DEFAULT_PARTS if split.part(part)]
+    chosen: dict[str, tuple[Task, ...]] = {part: split.part(part) for part in dict.fromkeys(parts)}
+    for part in (part for part, tasks in chosen.items() if not tasks):
+        raise InvalidValue(f"{run.path}: {why_no_tasks(split, part)}. Choose another part.")
+    return {**chosen, FRESH: fresh_tasks(known, run, count=num_fresh, seed=seed)} if num_fresh else chosen
+
+
+def why_no_tasks(split: Split, part: str) -> str:
+    """Say why a part of a split has no tasks."""
+    if len(split.train) == 1 and not (split.validation or split.test):
+        return f"there are no {part} tasks, for its stores hold a single task and that was trained on"
+    return f"its split has no {part} tasks"
 
 
 def part_result(tasks: Sequence[Task], lived: Rollouts, references: References, *, seed: int) -> PartResult:
@@ -170,16 +204,6 @@ def _task_result(
         random_return=random,
         returns=tuple(map(tuple, returns.tolist())),
     )
-
-
-def _family(run: Run) -> Family:
-    known = family(run.document.family)
-    if known.version != run.document.family_version:
-        raise InvalidValue(
-            f"{run.path}: was trained on version {run.document.family_version} of {known.name}, this is "
-            f"{known.version}. Train it again."
-        )
-    return known
 
 
 def _mean(values: Float[np.ndarray, "tasks columns"]) -> Float[np.ndarray, " columns"]:

@@ -1,35 +1,41 @@
-"""The Algorithm Distillation transformer: one token a transition, causal, action logits at every position.
+"""The Algorithm Distillation transformer: causal, action logits at every transition.
 
 It maximises `sum_t log p(a_t | o_t, h_{t-1})`, equation 6 of Laskin et al. (2023), where `h_{t-1}` is everything before
-position t in the window. Departures from their model: one token holds a transition (they spend three), blocks are
-pre-norm, and a token may repeat the previous observation, so that one look-up says what was done where.
+position t in the window. Their model spends three tokens on a transition and normalises after each branch
+(`layout=three`, `norm=post`). By default ours departs from it: one token holds a transition, blocks are pre-norm, and a
+token may repeat the previous observation, so that one look-up says what was done where.
 
 B is batch, T tokens, C width, H heads, D = C / H.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import gymnasium as gym
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
+from .actions import ActionCode
 from .config import ModelConfig
-from .embedding import TokenEmbedding, discrete
+from .embedding import TokenEmbedding
 from .tokens import Tokens
 
 ROTARY_BASE = 500.0
-"""Longest wavelength over 2 pi: contexts are hundreds of transitions, not a book's thousands of words."""
+"""Longest wavelength over 2 pi: contexts are hundreds of tokens, not a book's thousands of words."""
 
 
 class Cache:
     """Keys and values of the tokens seen so far, in memory laid out once for a whole context."""
 
     def __init__(self, config: ModelConfig, *, batch_size: int, context_length: int, device: torch.device) -> None:
-        shape = (config.layers, 2, batch_size, config.heads, context_length, config.width // config.heads)
-        self.memory = torch.zeros(shape, device=device)  # (layers, key and value, B, H, context, D)
+        num_tokens = context_length * config.tokens_per_transition
+        shape = (config.layers, 2, batch_size, config.heads, num_tokens, config.width // config.heads)
+        self.memory = torch.zeros(shape, device=device)  # (layers, key and value, B, H, tokens, D)
         self.length = 0
+        """Tokens that it holds."""
 
     def append(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Write one layer's new keys and values, (B, H, T, D), and return those of all tokens."""
@@ -54,18 +60,23 @@ def rotate(x: Float[Tensor, "batch heads time width"], angles: Float[Tensor, "2 
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, *, dropout: float) -> Tensor:
-    """Return causal attention, (B, H, T, D); one query alone sees every key.
+    """Return causal attention, (B, H, T, D), of the last T of all tokens.
 
     In bfloat16 on a CPU the products are written out: that is twice as fast there as PyTorch's fused kernel, which
     wins everywhere else (`tests/benchmarks/training.py`).
     """
     batch, heads, time, width = query.shape
+    num_keys = key.shape[2]
     if query.device.type != "cpu" or query.dtype != torch.bfloat16:
-        return F.scaled_dot_product_attention(query, key, value, is_causal=time > 1, dropout_p=dropout)
+        is_square = time == num_keys and time > 1
+        past = None
+        if 1 < time < num_keys:
+            past = torch.ones((time, num_keys), dtype=torch.bool, device=query.device).tril(num_keys - time)
+        return F.scaled_dot_product_attention(query, key, value, past, is_causal=is_square, dropout_p=dropout)
     with torch.autocast("cpu", enabled=False):
-        query, key, value = (x.reshape(batch * heads, time, width) for x in (query, key, value))  # (B * H, T, D)
-        future = torch.full((time, time), -torch.inf, dtype=query.dtype).triu(1)
-        weights = torch.baddbmm(future, query, key.transpose(1, 2), alpha=width**-0.5).softmax(-1)  # (B * H, T, T)
+        query, key, value = (x.reshape(batch * heads, -1, width) for x in (query, key, value))  # (B * H, T, D)
+        future = torch.full((time, num_keys), -torch.inf, dtype=query.dtype).triu(1 + num_keys - time)
+        weights = torch.baddbmm(future, query, key.transpose(1, 2), alpha=width**-0.5).softmax(-1)  # (B * H, T, keys)
         return (F.dropout(weights, dropout) @ value).view(batch, heads, time, width)
 
 
@@ -93,10 +104,11 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention, then a feed-forward layer, each on the normalised stream and added to it."""
+    """Attention, then a feed-forward layer, each added to the stream, which is normalised before or after."""
 
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
+        self.is_norm_first = config.norm == "pre"
         self.attention_norm, self.feed_forward_norm = nn.LayerNorm(config.width), nn.LayerNorm(config.width)
         self.attention = Attention(config, layer)
         self.expand = nn.Linear(config.width, config.feed_forward)
@@ -105,8 +117,16 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, angles: Tensor | None, cache: Cache | None) -> Tensor:
         """Map (B, T, C) to (B, T, C)."""
-        x = x + self.dropout(self.attention(self.attention_norm(x), angles, cache))
-        y: Tensor = x + self.dropout(self.project(F.relu(self.expand(self.feed_forward_norm(x)))))
+        if self.is_norm_first:
+            x = x + self.dropout(self.attention(self.attention_norm(x), angles, cache))
+            y: Tensor = x + self.dropout(self._feed_forward(self.feed_forward_norm(x)))
+        else:
+            x = self.attention_norm(x + self.dropout(self.attention(x, angles, cache)))
+            y = self.feed_forward_norm(x + self.dropout(self._feed_forward(x)))
+        return y
+
+    def _feed_forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.project(F.relu(self.expand(x)))
         return y
 
 
@@ -123,27 +143,24 @@ class DistilledAgent(nn.Module):
     ) -> None:
         super().__init__()
         self.config, self.context_length = config, context_length
-        self.observation_space, self.action_space = observation_space, discrete(action_space)
-        self.embedding = TokenEmbedding(config, observation_space, int(self.action_space.n))
-        self.positions = nn.Embedding(context_length, config.width) if config.positions == "learned" else None
+        self.observation_space = observation_space
+        self.actions = ActionCode.of(action_space, bins=config.action_bins)
+        self.embedding = TokenEmbedding(config, observation_space, self.actions)
+        num_tokens = context_length * config.tokens_per_transition
+        self.positions = nn.Embedding(num_tokens, config.width) if config.positions == "learned" else None
         self.angles: Tensor
-        angles = rotary_angles(context_length, config.width // config.heads)
+        angles = rotary_angles(num_tokens, config.width // config.heads)
         self.register_buffer("angles", angles, persistent=False)
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.layers))
-        self.norm = nn.LayerNorm(config.width)
-        self.head = nn.Linear(config.width, int(self.action_space.n))
+        self.norm = nn.LayerNorm(config.width) if config.norm == "pre" else nn.Identity()
+        self.head = self.actions.head(config.width)
         self.apply(self._initialise)
 
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
         return self.head.weight.device
-
-    @property
-    def first_action(self) -> int:
-        """The action that the model counts as 0."""
-        return int(self.action_space.start)
 
     def _initialise(self, module: nn.Module) -> None:
         """Keep the stream's scale: branches are smaller where 2 x layers of them add up, the head is nearly uniform."""
@@ -159,24 +176,33 @@ class DistilledAgent(nn.Module):
         if isinstance(module, DistilledAgent):
             nn.init.normal_(module.head.weight, std=0.02)
 
-    def forward(self, tokens: Tokens, cache: Cache | None = None) -> Float[Tensor, "batch time actions"]:
-        """Return the logits of the action at every position.
+    def encode(self, columns: Mapping[str, Shaped[Tensor, "batch time ..."]]) -> Shaped[Tensor, "batch time ..."]:
+        """Return observations, given by the names of a store's columns, as tokens hold them: one array.
 
-        With a cache, tokens follow those already in it: either the cache is empty, or one token comes at a time.
+        This is where an image is looked at; tokens show the outcome as often as they like.
+        """
+        encoded: Tensor = self.embedding.encoder(columns)
+        return encoded
+
+    def forward(self, tokens: Tokens, cache: Cache | None = None) -> Float[Tensor, "batch time values"]:
+        """Return the logits of the action at every transition.
+
+        With a cache, tokens follow those already in it: either the cache is empty, or one transition comes at a time.
         """
         start = cache.length if cache is not None else 0
-        time = tokens.episode_start.shape[1]
-        assert start == 0 or time == 1
+        assert start == 0 or tokens.episode_start.shape[1] == 1
         with torch.autocast(tokens.episode_start.device.type, enabled=False):
             x = self.embedding(tokens)
+        stop = start + x.shape[1]
         if self.positions is not None:
-            x = x + self.positions.weight[start : start + time]
+            x = x + self.positions.weight[start:stop]
         x = self.dropout(x)
-        angles = self.angles[:, start : start + time] if self.positions is None else None
+        angles = self.angles[:, start:stop] if self.positions is None else None
         for block in self.blocks:
             x = block(x, angles, cache)
         if cache is not None:
-            cache.length += time
+            cache.length = stop
+        per_transition = self.config.tokens_per_transition
         with torch.autocast(tokens.episode_start.device.type, enabled=False):
-            logits: Tensor = self.head(self.norm(x.float()))
+            logits: Tensor = self.head(self.norm(x[:, per_transition - 1 :: per_transition].float()))
             return logits

@@ -52,3 +52,5 @@ class WeightAverage:
         decay = min(self.decay, (1 + update) / (10 + update))
         for mine, theirs in zip(self.model.parameters(), model.parameters(), strict=True):
             mine.lerp_(theirs, 1.0 - decay)
+        for kept, present in zip(self.model.buffers(), model.buffers(), strict=True):
+            kept.copy_(present)  # the statistics of batch norm

@@ -19,6 +19,7 @@ from historystore.errors import DamagedData
 from historystore.files import replace_file
 from historystore.splits import Task
 from historystore.store import Store
+from historystore.tasks import Family
 from historystore.windows import tasks_of
 
 MAX_POINTS = 1000
@@ -94,6 +95,18 @@ def references_of(stores: Sequence[Store], *, steps_per_point: int | None = None
     )
 
 
+def references_of_family(family: Family, tasks: Sequence[Task]) -> References:
+    """Take the bounds of tasks that no store holds from their family; there is no source on them."""
+    return References(
+        tasks=tuple(tasks),
+        steps_per_point=1,
+        source_returns=np.full((len(tasks), 1), np.nan),
+        source_last=np.full(len(tasks), np.nan),
+        best=_known([family.best_return(task) for task in tasks]),
+        random=_known([family.random_return(task) for task in tasks]),
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Episodes:
     """All episodes of all stores: task, span in its learner's environment steps, and place from its history's end."""
@@ -141,9 +154,13 @@ def _bounds_of(
     best, random = np.full((2, num_tasks), np.nan)
     for learner in (learner for store in stores for learner in store.learners):
         row, provenance = row_of[canonical_json(learner.spec.task)], learner.row.provenance
-        best[row] = np.nan if provenance.best_return is None else provenance.best_return
-        random[row] = np.nan if provenance.random_return is None else provenance.random_return
+        best[row], random[row] = _known([provenance.best_return, provenance.random_return])
     return best, random
+
+
+def _known(values: Sequence[float | None]) -> Float[np.ndarray, " values"]:
+    """Return numbers, NaN where one is not known."""
+    return np.array([np.nan if value is None else value for value in values], np.float64)
 
 
 def _means(row: Int[np.ndarray, " values"], value: Float[np.ndarray, " values"], num_rows: int) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,9 +12,9 @@ from matplotlib.figure import Figure
 
 from historystore.files import replace_file
 
-from .results import Evaluation, PartResult
+from .results import Evaluation, PartResult, args_text
 
-COLORS = {"test": "#1f6fb4", "validation": "#7a4fa3", "train": "#8fb8de"}
+COLORS = {"test": "#1f6fb4", "fresh": "#0f8a8a", "validation": "#7a4fa3", "train": "#8fb8de"}
 CONTROL_COLOR, SOURCE_COLOR, BOUND_COLOR = "#c2571a", "#4d8c3f", "#888888"
 
 
@@ -23,8 +24,9 @@ def write_report(path: Path, evaluation: Evaluation) -> tuple[Path, Path]:
     Raises:
         WriteFailed: the disk refused.
     """
-    stem = path / f"evaluation-{'-'.join(evaluation.parts())}-seed{evaluation.seed}"
-    numbers, plot = stem.with_suffix(".json"), stem.with_suffix(".png")
+    others = "" if evaluation.trained_args == evaluation.family_args else f"-{args_text(evaluation.family_args)}"
+    stem = f"evaluation-{'-'.join(evaluation.parts())}{re.sub('[^A-Za-z0-9=_.-]+', '-', others)}-seed{evaluation.seed}"
+    numbers, plot = path / f"{stem}.json", path / f"{stem}.png"
     replace_file(numbers, evaluation.model_dump_json(indent=1).encode())
     replace_file(plot, draw_evaluation(evaluation))
     return numbers, plot
@@ -47,7 +49,7 @@ def draw_evaluation(evaluation: Evaluation) -> bytes:
         _line(axes, [bound] * evaluation.num_episodes, f"{label}, {main} tasks", BOUND_COLOR, style)
     steps = result.env_steps_by_episode[-1]
     axes.set(xlabel=f"episode in context ({steps:,.0f} environment steps in all)", ylabel="return", xlim=(1, None))
-    axes.set_title(f"{evaluation.family}: learning in context, weights frozen", loc="left", fontsize=11)
+    axes.set_title(f"{evaluation.world}: learning in context, weights frozen", loc="left", fontsize=11)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
     buffer = io.BytesIO()

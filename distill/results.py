@@ -5,7 +5,10 @@ Lists by episode count from the first episode, lived with an empty context. Abse
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
+
+from pydantic import Field, JsonValue
 
 from historystore.documents import Document
 from historystore.splits import Task
@@ -15,6 +18,11 @@ FORMAT_VERSION: Literal["0.1"] = "0.1"
 
 Numbers = tuple[float, ...]
 Known = tuple[float | None, ...]
+
+
+def args_text(args: Mapping[str, JsonValue]) -> str:
+    """Render a family's arguments as they are given on the command line."""
+    return " ".join(f"{name}={value}" for name, value in args.items())
 
 
 class Interval(Document):
@@ -76,6 +84,10 @@ class Evaluation(Document):
     run: str
     """The name of the run's folder."""
     family: str
+    family_args: dict[str, JsonValue] = Field(default_factory=dict)
+    """Arguments of the family in which it lived."""
+    trained_args: dict[str, JsonValue] | None = Field(default_factory=dict)
+    """Those that its stores were recorded with; null where they differed."""
     method: Literal["ad", "ed"]
     num_updates: int
     is_complete: bool
@@ -88,8 +100,19 @@ class Evaluation(Document):
     train: PartResult | None = None
     validation: PartResult | None = None
     test: PartResult | None = None
+    fresh: PartResult | None = None
+    """Tasks drawn anew, which no store of the run holds."""
     compared: Evaluation | None = None
     """Another run on the same tasks."""
+
+    @property
+    def world(self) -> str:
+        """The family and its arguments in words, and what the run was trained with where that is something else."""
+        lived = f"{self.family} {arguments}" if (arguments := args_text(self.family_args)) else self.family
+        if self.trained_args == self.family_args:
+            return lived
+        trained = "differing arguments" if self.trained_args is None else args_text(self.trained_args) or "defaults"
+        return f"{lived}, trained with {trained}"
 
     @property
     def compared_label(self) -> str:
@@ -98,6 +121,6 @@ class Evaluation(Document):
         return self.compared.run if self.compared.method == self.method else self.compared.method.upper()
 
     def parts(self) -> dict[str, PartResult]:
-        """Return the evaluated parts by name, test first."""
-        named = {"test": self.test, "validation": self.validation, "train": self.train}
+        """Return the evaluated parts by name: test first, tasks that were trained on last."""
+        named = {"test": self.test, "fresh": self.fresh, "validation": self.validation, "train": self.train}
         return {name: part for name, part in named.items() if part is not None}

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from historystore.splits import Task
 from historystore.tasks import BatchedEnv, Family
 
-from .context import Context, sample_actions
+from .context import Context
 from .model import DistilledAgent
 
 MAX_ENVS = 256
@@ -51,18 +51,18 @@ class EpisodeLog:
 def iter_rollouts(agent: DistilledAgent, env: BatchedEnv, *, num_episodes: int, seed: int) -> Iterator[EpisodeLog]:
     """Step all environments until each has lived `num_episodes`, from an empty context; yield the log at each step.
 
-    Actions are sampled, weights never change, and the context runs on across episodes. A function of the seed: the
-    caller's generators are left alone.
+    Actions are sampled, weights never change, and the context runs on across episodes. A function of the seed, which
+    the environments draw from too: the caller's generators are left alone.
     """
     device = agent.device
     generator = torch.Generator(device).manual_seed(seed)
     context, log = Context(agent, num_envs=env.num_envs), EpisodeLog(env.num_envs, num_episodes)
-    first_action = agent.first_action
-    obs, episode_start = env.reset(), np.ones(env.num_envs, bool)
+    seeds = (np.random.SeedSequence(seed).generate_state(env.num_envs) >> np.uint32(1)).tolist()
+    obs, episode_start = env.reset(seeds=seeds), np.ones(env.num_envs, bool)
     while not log.is_complete:
         with torch.inference_mode():
-            action = sample_actions(context.logits(obs, episode_start), generator)
-        obs, reward, terminated, truncated = env.step(action.cpu().numpy() + first_action)
+            action = agent.actions.sample(context.logits(obs, episode_start), generator)
+        obs, reward, terminated, truncated = env.step(agent.actions.actions(action))
         with torch.inference_mode():
             context.complete(action, reward.astype(np.float32))
         episode_start = terminated | truncated

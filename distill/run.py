@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import JsonValue, ValidationError
+from pydantic import Field, JsonValue, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
@@ -54,7 +54,9 @@ class RunDocument(Document):
     format_version: Literal["0.1"] = FORMAT_VERSION
     family: str
     family_version: int | None
-    """None where the family is not one of this package's, and tasks cannot be made for evaluation."""
+    """None where the family is not one of this package's."""
+    family_args: dict[str, JsonValue] | None = Field(default_factory=dict)
+    """The family's arguments that the stores were recorded with; None where learners differ in them."""
     observation_space: dict[str, JsonValue]
     action_space: dict[str, JsonValue]
     stores: tuple[DistilledStore, ...]

@@ -1,4 +1,4 @@
-"""What the transformer reads: one token for each transition."""
+"""What the transformer reads of each transition."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ PARTS = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tokens:
-    """A batch of tokens, each what the agent knew when it chose the action at its position.
+    """A batch of transitions, each what the agent knew when it chose the action at its position.
 
-    Where `has_previous` is False, what stands in that part is never read.
+    Observations are as `DistilledAgent.encode` returns them, actions as choices (`ActionCode`). Where `has_previous` is
+    False, what stands in that part is never read.
     """
 
     observation: Num[Tensor, "batch time *obs"]
     episode_start: Bool[Tensor, "batch time"]
-    previous_action: Int[Tensor, "batch time"]
+    previous_action: Int[Tensor, "batch time *choices"]
     previous_reward: Float[Tensor, "batch time"]
     previous_observation: Num[Tensor, "batch time *obs"]
     has_previous: Bool[Tensor, "batch time parts"]
@@ -42,7 +43,7 @@ class Tokens:
 def window_tokens(
     *,
     observation: Num[Tensor, "batch time *obs"],
-    action: Int[Tensor, "batch time"],
+    action: Int[Tensor, "batch time *choices"],
     reward: Float[Tensor, "batch time"],
     episode_start: Bool[Tensor, "batch time"],
 ) -> Tokens:
@@ -51,7 +52,7 @@ def window_tokens(
     At an episode's start the previous transition is the last one of the episode before. Its reward is information
     (did that episode reach the goal?); the flag says that the present observation does not follow from it.
     """
-    has_previous = torch.ones((*action.shape, PARTS), dtype=torch.bool, device=action.device)
+    has_previous = torch.ones((*reward.shape, PARTS), dtype=torch.bool, device=reward.device)
     has_previous[:, 0] = False
     return Tokens(
         observation=observation,

@@ -18,13 +18,13 @@ import historystore.store
 from historystore.errors import InvalidValue, SpaceMismatch
 from historystore.files import sweep
 from historystore.spaces import space_to_json
-from historystore.splits import split_tasks
+from historystore.splits import Split, Task, split_tasks
 from historystore.store import Store
-from historystore.tasks import families, family
+from historystore.tasks import find
 from historystore.torch import WindowDataset
 from historystore.windows import tasks_of
 
-from .batches import action_loss, read_batch, windows_of
+from .batches import Objective, read_batch, windows_of
 from .checkpoint import restore_checkpoint, write_checkpoint
 from .config import TrainConfig
 from .metrics import MetricsLog
@@ -34,6 +34,7 @@ from .progress import TrainProgress, Validation
 from .references import references_of
 from .rollouts import roll_out
 from .run import DistilledStore, RunDocument, begin_run, library_versions, new_agent, read_metadata, write_tensors
+from .worlds import args_of, find_family
 
 Source: TypeAlias = Store | str | os.PathLike[str]
 
@@ -48,8 +49,9 @@ def train(
     checkpoint, at most `config.checkpoint_every`; closing the generator (or leaving its loop) saves first and loses
     none. A complete run yields nothing.
 
-    Tasks are split by `config.split_seed`; those of the test part are never read. With `accelerate launch` several
-    devices share each batch.
+    Tasks are split by `config.split_seed`; those of the test part are never read. A store of a single task is
+    trained on whole, and nothing is left to validate or test on. With `accelerate launch` several devices share each
+    batch.
 
     Raises:
         InvalidValue: no learner is left to train on, the folder holds another run, spaces that cannot be distilled.
@@ -78,6 +80,7 @@ class _Training:
         self, stores: Sequence[Store], path: Path, document: RunDocument, config: TrainConfig, accelerator: Accelerator
     ) -> None:
         self.path, self.document, self.config, self.accelerator = path, document, config, accelerator
+        self.family = find_family(document)
         self.device: torch.device = accelerator.device
         self.is_bfloat16 = uses_bfloat16(config, self.device)
         self.windows = windows_of(stores, document.split.train, config)
@@ -101,7 +104,8 @@ class _Training:
         self.update = self._updates_done()
         if self.update >= self.config.updates:
             return
-        self.model, *self.steppers = self.accelerator.prepare(self.agent, *self.optimizers)
+        objective = Objective(self.agent, self.config)
+        self.objective, *self.steppers = self.accelerator.prepare(objective, *self.optimizers)
         with MetricsLog(self.path, update=self.update, is_writing=self.accelerator.is_main_process) as metrics:
             while self.update < self.config.updates:
                 progress = self._next()
@@ -141,10 +145,9 @@ class _Training:
         first = self.update * config.batch_size + self.accelerator.process_index * share
         batch = read_batch(self.windows, start=first, stop=first + share, agent=self.agent)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.is_bfloat16):
-            logits = self.model(batch.tokens.masked(config.token_masking))
-        loss = action_loss(logits, batch.target, smoothing=config.label_smoothing)
+            loss = self.objective(batch)
         self.accelerator.backward(loss)
-        self.accelerator.clip_grad_norm_(self.model.parameters(), config.clip_norm)
+        self.accelerator.clip_grad_norm_(self.objective.parameters(), config.clip_norm)
         for optimizer in self.steppers:
             for group in optimizer.param_groups:
                 group["lr"] = rate
@@ -173,18 +176,18 @@ class _Training:
             stop = min(start + size, num_windows)
             batch = read_batch(windows, start=start, stop=stop, agent=agent)
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.is_bfloat16):
-                logits = agent(batch.tokens)
-            total += float(action_loss(logits, batch.target)) * (stop - start)
+                logits = agent(batch.tokens(agent))
+            total += float(agent.actions.loss(logits, batch.target)) * (stop - start)
         return total / num_windows
 
     def _validation_return(self, agent: DistilledAgent) -> float | None:
         """Let the agent learn in context on validation tasks; the mean return of the last quarter of episodes."""
-        episodes, name = self.config.validation_episodes, self.document.family
-        if episodes == 0 or name not in families():
+        episodes = self.config.validation_episodes
+        if episodes == 0 or self.family is None:
             return None
         lived = roll_out(
             agent,
-            family(name),
+            self.family,
             self.document.split.validation,
             num_rollouts=self.config.validation_rollouts,
             num_episodes=episodes,
@@ -239,21 +242,30 @@ def _document(stores: Sequence[Store], config: TrainConfig) -> RunDocument:
             raise SpaceMismatch(
                 f"{other.place}: has another family or other spaces than {first.place}. Train on one kind."
             )
-    name = first.document.family
+    name, args = first.document.family, args_of(stores)
+    found = None if args is None else find(name, args)
     return RunDocument(
         family=name,
-        family_version=family(name).version if name in families() else None,
+        family_version=None if found is None else found.version,
+        family_args=args,
         observation_space=space_to_json(first.observation_space),
         action_space=space_to_json(first.action_space),
         stores=tuple(DistilledStore(id=store.document.id, digest=store.digest) for store in stores),
-        split=split_tasks(tasks_of(stores), seed=config.split_seed, ratios=config.split_ratios),
+        split=_split(tasks_of(stores), config),
         versions=library_versions(),
     )
 
 
+def _split(tasks: Sequence[Task], config: TrainConfig) -> Split:
+    """Split the tasks; a single one is trained on, for nothing can be held out."""
+    ratios = (1.0, 0.0, 0.0) if len(tasks) == 1 else config.split_ratios
+    return split_tasks(tasks, seed=config.split_seed, ratios=ratios)
+
+
 def _episode_steps(document: RunDocument) -> int | None:
-    """Return how long an episode is, where the family knows."""
-    return family(document.family).max_episode_steps if document.family in families() else None
+    """Return how long an episode is at most, where the family knows."""
+    found = find_family(document)
+    return None if found is None else found.max_episode_steps
 
 
 @contextmanager

@@ -116,7 +116,19 @@ def space_fields(prefix: str, space: spaces.Space[Any]) -> tuple[Field, ...]:
 
     Text, Sequence, Graph and OneOf spaces have values of no fixed shape: their fields are packed.
     """
-    return tuple(_space_field(name, leaf) for name, leaf in _leaves(prefix, space))
+    return tuple(_space_field(name, leaf) for name, leaf in leaves(prefix, space))
+
+
+def leaves(prefix: str, space: spaces.Space[Any]) -> Iterator[tuple[str, spaces.Space[Any]]]:
+    """Iterate over the fields of a space's values by name, each with the space of its own values."""
+    if isinstance(space, spaces.Dict):
+        for key, item in space.spaces.items():
+            yield from leaves(_joined(prefix, key), item)
+    elif isinstance(space, spaces.Tuple):
+        for i, item in enumerate(space.spaces):
+            yield from leaves(_joined(prefix, str(i)), item)
+    else:
+        yield prefix, space
 
 
 def flatten(prefix: str, space: spaces.Space[Any], batch: Any) -> dict[str, np.ndarray]:
@@ -166,17 +178,6 @@ def smallest_dtype(dtype: np.dtype[Any], *, low: int, high: int) -> np.dtype[Any
 def fits(dtype: np.dtype[Any], *, low: int, high: int) -> bool:
     """Whether an integer dtype holds both values."""
     return bool(np.iinfo(dtype).min <= low and high <= np.iinfo(dtype).max)
-
-
-def _leaves(prefix: str, space: spaces.Space[Any]) -> Iterator[tuple[str, spaces.Space[Any]]]:
-    if isinstance(space, spaces.Dict):
-        for key, item in space.spaces.items():
-            yield from _leaves(_joined(prefix, key), item)
-    elif isinstance(space, spaces.Tuple):
-        for i, item in enumerate(space.spaces):
-            yield from _leaves(_joined(prefix, str(i)), item)
-    else:
-        yield prefix, space
 
 
 def _each(function: Callable[[Any], Any], values: Any) -> np.ndarray:

@@ -44,6 +44,29 @@ def test_the_tables_show_test_and_training_tasks_the_source_and_the_bounds(run: 
     assert Path(plot).read_bytes().startswith(b"\x89PNG")
 
 
+def test_fresh_tasks_and_other_arguments_are_named_in_the_tables(run: Path) -> None:
+    options = ("--fresh", 3, "--env-arg", "max_episode_steps=8", "--episodes", 2, "--rollouts", 1)
+    answer = hist("evaluate", run, *options)
+    assert answer.returncode == 0, answer.stderr
+    lines = answer.stdout.splitlines()
+    assert lines[0].startswith("3 fresh tasks: mean return")
+    title = "darkroom max_episode_steps=8, trained with defaults: return by episode in context"
+    assert title in " ".join(answer.stdout.split())
+    assert lines[-1].endswith("evaluation-fresh-max_episode_steps=8-seed0.png")
+
+
+def test_a_run_on_a_single_task_says_why_nothing_is_held_out(tmp_path: Path) -> None:
+    write_darkroom(tmp_path / "store", [(2, 3)])
+    list(train(tmp_path / "store", tmp_path / "run", config(context_length=40, updates=1)))
+    answer = hist("evaluate", tmp_path / "run", "--episodes", 2, "--rollouts", 1)
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stdout.startswith("1 train tasks: mean return")
+    expected = (
+        "Nothing is held out: there are no test tasks, for its stores hold a single task and that was trained on."
+    )
+    assert expected in answer.stdout.splitlines()
+
+
 def test_json_is_alone_on_stdout_and_holds_every_episode(run: Path) -> None:
     answer = hist("evaluate", run, "--episodes", 4, "--rollouts", 3, "--json")
     document = json.loads(answer.stdout)
@@ -60,6 +83,9 @@ def test_mistakes_are_one_line(run: Path, tmp_path: Path) -> None:
         (tmp_path / "gone",): (1, f"Error: {tmp_path / 'gone'}: no such directory. Check the path"),
         (run, "--episodes", 0): (1, "Error: evaluation: needs at least 1 episode and rollout"),
         (run, "--seed", -1): (1, "Error: evaluation: seed is not a whole number from 0 up, got -1. Use one."),
+        (run, "--fresh", 80): (1, f"Error: {run}: darkroom has 72 tasks that the run's stores do not hold"),
+        (run, "--env-arg", "color=red"): (1, "Error: --env-arg: darkroom has no argument 'color', expected size"),
+        (run, "--env-arg", "size"): (1, "Error: --env-arg: expected name=value, got 'size'."),
         (run, "--device", "toaster"): (1, "Error: device: cannot use 'toaster', "),
         (run, "--device", "cuda:99"): (1, "Error: device: cannot use 'cuda:99', "),
         (run, "--split", "all"): (2, "Error: Invalid value for '--split'"),

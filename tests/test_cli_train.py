@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from toy_histories import write_bandits
 
-from distill import TrainConfig
+from distill import TrainConfig, presets
 
 TINY = (
     *("--updates", "20"),
@@ -53,6 +53,14 @@ def test_a_run_is_trained_reported_and_then_complete(store: Path, tmp_path: Path
     assert again.stdout.splitlines()[0] == f"{tmp_path / 'run'}: is complete already."
 
 
+def test_a_preset_gives_the_settings_that_no_option_names(store: Path, tmp_path: Path) -> None:
+    options = ("--preset", "paper-bandit", "--updates", 1, "--set", "context_length=10", "--set", "batch_size=2")
+    answer = hist("train", store, "--out", tmp_path / "run", *options, "--set", "feed_forward=32")
+    assert answer.returncode == 0, answer.stderr
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert (config["updates"], config["model"]["layout"], config["model"]["feed_forward"]) == (1, "three", 32)
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_interrupted_it_saves_and_the_same_command_goes_on(
     store: Path, tmp_path: Path, number: signal.Signals, code: int
@@ -81,6 +89,7 @@ def test_mistakes_are_one_line(store: Path, tmp_path: Path) -> None:
         ("train", tmp_path / "gone", "--out", tmp_path / "run"): f"Error: {tmp_path / 'gone'}",
         ("train", store, "--out", tmp_path / "run", "--set", "lr=1"): "Error: lr: no such training setting.",
         ("train", store, "--out", tmp_path / "run", "--set", "lr"): "Error: --set: expected name=value, got 'lr'.",
+        ("train", store, "--out", tmp_path / "run", "--preset", "p"): "Error: preset: there is no 'p', expected one of",
         ("train", store, "--out", store): f"Error: {store}: is no run and not empty. Choose another --out.",
     }
     for args, line in cases.items():
@@ -101,4 +110,5 @@ def test_every_default_is_written_as_set_takes_it() -> None:
     rows = page[page.index("Settings for --set") :].splitlines()[1:]
     values = {row.split()[0]: row.split()[1] for row in rows if row.strip()}
     assert TrainConfig().with_values(values) == TrainConfig()
+    assert all(f"\n    {name} " in page for name in presets())
     assert len(values) == len(TrainConfig.settings())

@@ -25,7 +25,7 @@ def test_a_stride_is_a_number_or_a_range(text: object, stride: tuple[int, int]) 
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("lr", 1, "lr: no such training setting. Choose one of: attention_dropout, batch_size, betas, "),
+        ("lr", 1, "lr: no such training setting. Choose one of: action_bins, attention_dropout, batch_size, "),
         ("width", "1.5", "width: Input should be a valid integer, got a number with a fractional part, got 1.5. "),
         ("width", 65, "settings: width 65 does not divide into 4 heads (of even width, if rotary). "),
         ("episode_stride", "8-4", "settings: episode_stride (8, 4) is no range. "),

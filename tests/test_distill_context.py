@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from distill import ModelConfig
-from distill.context import Context, sample_actions
+from distill.actions import ActionCode
+from distill.context import Context
 from distill.model import DistilledAgent
 from distill.rollouts import iter_rollouts, roll_out
 from historystore.tasks import family
@@ -76,7 +77,8 @@ def test_what_is_dropped_is_an_eighth_or_whole_episodes_where_all_environments_a
 
 def test_actions_are_sampled_in_proportion() -> None:
     logits = torch.log(torch.tensor([0.1, 0.2, 0.7])).expand(20000, 3)
-    counts = torch.bincount(sample_actions(logits, torch.Generator().manual_seed(0)), minlength=3) / 20000
+    code = ActionCode.of(gym.spaces.Discrete(3), bins=2)
+    counts = torch.bincount(code.sample(logits, torch.Generator().manual_seed(0)), minlength=3) / 20000
     np.testing.assert_allclose(counts, [0.1, 0.2, 0.7], atol=0.02)
 
 
@@ -118,7 +120,12 @@ def test_environments_whose_episodes_end_apart_each_live_all_their_episodes() ->
         tasks = ()
         observation_space = gym.spaces.MultiDiscrete([9, 9])
         action_space = gym.spaces.Discrete(5)
+        source_observation_space = None
         clock = np.zeros(3, np.int64)
+
+        def source_observation(self) -> np.ndarray: ...
+        def state(self) -> dict[str, np.ndarray]: ...
+        def restore(self, state: object) -> None: ...
 
         def reset(self, mask: np.ndarray | None = None, *, seeds: object = None) -> np.ndarray:
             self.clock = np.where(True if mask is None else mask, 0, self.clock)

@@ -11,6 +11,7 @@ from distill import Evaluation, Run, evaluate, load_run, train
 from distill.evaluation import bootstrap
 from distill.report import write_report
 from historystore.errors import InvalidValue
+from historystore.tasks import family
 
 GOALS = [(x, y) for x in range(3, 6) for y in range(3)]
 SETTINGS = {"context_length": 40, "updates": 3, "validation_episodes": 0}
@@ -116,3 +117,94 @@ def test_a_family_without_environments_cannot_be_evaluated(tmp_path: Path) -> No
     list(train(write_bandits(tmp_path / "bandits"), tmp_path / "run", config(updates=1)))
     with pytest.raises(InvalidValue, match="no family is called 'two-arms'"):
         evaluate(load_run(tmp_path / "run"))
+
+
+def test_a_store_of_one_task_is_trained_on_whole_and_evaluated_there(tmp_path: Path) -> None:
+    *_, last = train(write_darkroom(tmp_path / "store", [(2, 3)]), tmp_path / "run", config(**SETTINGS))
+    assert last.validation is None
+    single = load_run(tmp_path / "run")
+    evaluation = evaluate(single, num_episodes=2, num_rollouts=1)
+    assert list(evaluation.parts()) == ["train"]
+    with pytest.raises(InvalidValue) as caught:
+        evaluate(single, parts=("test",))
+    assert str(caught.value) == (
+        f"{tmp_path / 'run'}: there are no test tasks, for its stores hold a single task and that was trained on. "
+        "Choose another part."
+    )
+
+
+def test_fresh_tasks_are_none_that_a_store_holds_and_their_bounds_are_the_familys(run: Run) -> None:
+    darkroom = family("darkroom")
+    evaluation = evaluate(run, num_fresh=5, num_episodes=2, num_rollouts=1)
+    assert list(evaluation.parts()) == ["fresh"]
+    assert evaluation.fresh is not None
+    tasks = [result.task for result in evaluation.fresh.tasks]
+    assert len({tuple(task["goal"]) for task in tasks}) == 5
+    assert not {tuple(task["goal"]) for task in tasks} & set(GOALS)
+    assert [it.best_return for it in evaluation.fresh.tasks] == [darkroom.best_return(task) for task in tasks]
+    assert [it.random_return for it in evaluation.fresh.tasks] == [darkroom.random_return(task) for task in tasks]
+    assert evaluation.fresh.source_return_by_episode == (None, None)
+    others = evaluate(run, num_fresh=5, num_episodes=2, num_rollouts=1, seed=1)
+    assert others.fresh is not None
+    assert tasks != [result.task for result in others.fresh.tasks]
+
+
+def test_fresh_tasks_come_beside_parts_that_are_asked_for_and_are_refused_where_there_are_too_few(run: Run) -> None:
+    evaluation = evaluate(run, parts=("train",), num_fresh=2, num_episodes=1, num_rollouts=1)
+    assert list(evaluation.parts()) == ["fresh", "train"]
+    with pytest.raises(InvalidValue) as caught:
+        evaluate(run, num_fresh=73)
+    assert str(caught.value) == (
+        f"{run.path}: darkroom has 72 tasks that the run's stores do not hold, got --fresh 73. "
+        "Ask for fewer, or for --split test."
+    )
+
+
+def test_a_family_of_other_arguments_is_lived_in_and_said_so(run: Run, tmp_path: Path) -> None:
+    short = evaluate(run, parts=("test",), env_args={"max_episode_steps": 8}, num_episodes=3, num_rollouts=1)
+    assert short.test is not None
+    assert short.test.env_steps_by_episode == (8.0, 16.0, 24.0)
+    known = family("darkroom", {"max_episode_steps": 8})
+    assert [it.best_return for it in short.test.tasks] == [known.best_return(it.task) for it in short.test.tasks]
+    assert short.test.source_last_return is None
+    assert short.world == "darkroom max_episode_steps=8, trained with defaults"
+    numbers, plot = write_report(tmp_path, short)
+    assert numbers.name == "evaluation-test-max_episode_steps=8-seed0.json"
+    assert plot.exists()
+    with pytest.raises(InvalidValue) as caught:
+        evaluate(run, env_args={"size": 11})
+    assert str(caught.value) == (
+        f"{run.path}: was trained on other spaces than those of darkroom with size=11, "
+        "which are MultiDiscrete([11 11]) and Discrete(5). Give arguments that keep the spaces."
+    )
+
+
+def test_the_stores_arguments_travel_with_the_run_and_where_they_differ_one_must_be_named(tmp_path: Path) -> None:
+    wide = write_darkroom(tmp_path / "wide", GOALS, env_args=[{"size": 11}])
+    list(train(wide, tmp_path / "run", config(**SETTINGS)))
+    run = load_run(tmp_path / "run")
+    assert run.document.family_args == {"size": 11}
+    evaluation = evaluate(run, parts=("train",), num_episodes=1, num_rollouts=1)
+    assert evaluation.family_args == evaluation.trained_args == {"size": 11}
+    assert evaluation.world == "darkroom size=11"
+
+    mixed = write_darkroom(tmp_path / "mixed", GOALS, env_args=[{}, {"max_episode_steps": 20}])
+    settings = {**SETTINGS, "validation_episodes": 2}
+    *_, last = train(mixed, tmp_path / "mixed-run", config(**settings))
+    assert last.validation is not None
+    assert last.validation.last_return is None
+    run = load_run(tmp_path / "mixed-run")
+    with pytest.raises(InvalidValue) as caught:
+        evaluate(run)
+    assert str(caught.value) == (
+        f"{run.path}: its stores were recorded with differing arguments of darkroom. Say which to evaluate in, "
+        "with --env-arg."
+    )
+    evaluation = evaluate(run, env_args={"max_episode_steps": 7}, parts=("train",), num_episodes=1, num_rollouts=1)
+    assert evaluation.world == "darkroom max_episode_steps=7, trained with differing arguments"
+
+
+def test_compared_runs_live_in_the_same_fresh_tasks(run: Run) -> None:
+    both = evaluate(run, num_fresh=3, num_episodes=1, num_rollouts=1, compare=run)
+    assert both.compared is not None
+    assert both.compared.fresh == both.fresh

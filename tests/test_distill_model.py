@@ -8,9 +8,11 @@ import pytest
 import torch
 
 from distill import ModelConfig
+from distill.images import SmallEncoder
 from distill.model import Cache, DistilledAgent
 from distill.tokens import Tokens, window_tokens
 from historystore.errors import InvalidValue
+from historystore.fields import flatten
 
 CONTEXT = 12
 GRID = gym.spaces.MultiDiscrete([5, 5])
@@ -124,36 +126,95 @@ def test_coordinates_are_told_apart(coordinates: str) -> None:
     assert ((model(replace(window, observation=swapped)) != model(window)).any(dim=-1) | ~differs).all()
 
 
-@pytest.mark.parametrize(
-    "space",
-    [
-        gym.spaces.Discrete(7, start=-3),
-        gym.spaces.MultiDiscrete([[2, 3], [4, 5]]),
-        gym.spaces.Box(-2.0, 6.0, (3,), np.float32),
-        gym.spaces.Box(-np.inf, np.inf, (2, 2), np.float64),
-        gym.spaces.Box(0, 255, (4, 4, 3), np.uint8),
-    ],
-    ids=str,
-)
-def test_these_observation_spaces_are_read(space: gym.Space) -> None:
+SPACES = [
+    gym.spaces.Discrete(7, start=-3),
+    gym.spaces.MultiDiscrete([[2, 3], [4, 5]]),
+    gym.spaces.MultiBinary(4),
+    gym.spaces.Box(-2.0, 6.0, (3,), np.float32),
+    gym.spaces.Box(-np.inf, np.inf, (2, 2), np.float64),
+    gym.spaces.Box(0, 255, (4, 4, 3), np.uint8),
+    gym.spaces.Box(0, 255, (3, 50, 60), np.uint8),
+    gym.spaces.Dict(image=gym.spaces.Box(0, 255, (8, 9, 1), np.uint8), place=gym.spaces.MultiDiscrete([3, 4])),
+    gym.spaces.Tuple([gym.spaces.Discrete(3), gym.spaces.Dict(speed=gym.spaces.Box(-1.0, 1.0, (2,)))]),
+]
+
+
+def columns_of(space: gym.Space, *, batch: int = 2, time: int = CONTEXT) -> dict[str, torch.Tensor]:
+    """Draw observations of a space as a store's columns."""
     space.seed(0)
-    obs = torch.from_numpy(np.stack([[space.sample() for _ in range(6)] for _ in range(2)]))
-    window = window_tokens(
-        observation=obs,
-        action=torch.zeros((2, 6), dtype=torch.int64),
-        reward=torch.zeros((2, 6)),
-        episode_start=torch.zeros((2, 6), dtype=torch.bool),
+    samples = [flatten("observation", space, space.sample()) for _ in range(batch * time)]
+    stacked = {name: torch.from_numpy(np.stack([sample[name] for sample in samples])) for name in samples[0]}
+    return {name: column.unflatten(0, (batch, time)) for name, column in stacked.items()}
+
+
+@pytest.mark.parametrize("space", SPACES, ids=str)
+def test_each_position_of_these_observation_spaces_is_seen(space: gym.Space) -> None:
+    model, columns = agent(observation_space=space), columns_of(space)
+
+    def logits(columns: dict[str, torch.Tensor]) -> torch.Tensor:
+        encoded = model.encode(columns)
+        action, reward = torch.zeros((2, CONTEXT), dtype=torch.int64), torch.zeros((2, CONTEXT))
+        return model(window_tokens(observation=encoded, action=action, reward=reward, episode_start=reward > 0))
+
+    before = logits(columns)
+    assert before.shape == (2, CONTEXT, 4)
+    assert before.isfinite().all()
+    for name in columns:
+        other = dict(columns, **{name: torch.cat([columns[name][:, :-1], columns[name][:, :1]], dim=1)})
+        other[name][0, -1] = other[name][0, -2]
+        after = logits(other)
+        torch.testing.assert_close(after[:, :-1], before[:, :-1])
+        assert (after[:, -1] != before[:, -1]).any()
+
+
+def test_the_papers_image_encoder_takes_frames_that_its_blocks_do_not_shrink_to_nothing() -> None:
+    frames = gym.spaces.Box(0, 255, (72, 96, 3), np.uint8)
+    model = agent(observation_space=frames, image_encoder="paper")
+    assert model.encode(columns_of(frames, batch=1, time=2)).shape == (1, 2, 16)
+    with pytest.raises(InvalidValue) as caught:
+        agent(observation_space=gym.spaces.Box(0, 255, (42, 64, 3), np.uint8), image_encoder="paper")
+    assert str(caught.value) == (
+        "observation space: the paper's image encoder expects sides of 43 pixels or more, got 42x64. "
+        "Use image_encoder=small."
     )
-    logits = agent(observation_space=space)(window)
-    assert logits.shape == (2, 6, 4)
-    assert logits.isfinite().all()
 
 
-def test_other_spaces_are_refused_in_one_line() -> None:
-    with pytest.raises(InvalidValue, match=r"^observation space: distillation expects Discrete, MultiDiscrete or Box"):
+def test_the_small_image_encoder_averages_cells_exactly() -> None:
+    frames = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (5, 74, 97, 3), np.uint8))
+    encoder = SmallEncoder(gym.spaces.Box(0, 255, (74, 97, 3), np.uint8))
+    assert encoder.cell == 3
+    pooled = torch.nn.functional.avg_pool2d(frames[:, :72, :96].permute(0, 3, 1, 2).float(), 3) / 127.5 - 1.0
+    torch.testing.assert_close(encoder._averages(frames), pooled)
+
+
+def test_other_observation_spaces_are_refused_in_one_line() -> None:
+    with pytest.raises(InvalidValue) as caught:
         agent(observation_space=gym.spaces.Text(4))
-    with pytest.raises(InvalidValue, match=r"^action space: distillation expects Discrete, got Box"):
-        agent(action_space=gym.spaces.Box(-1, 1, (2,)))
+    assert str(caught.value).startswith("observation space: distillation expects Discrete, MultiDiscrete, MultiBinary")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("settings", [{"layout": "three"}, {"norm": "post"}, {"layout": "three", "norm": "post"}])
+@pytest.mark.parametrize("positions", ["learned", "rotary"])
+def test_every_layout_sees_what_came_before_and_nothing_after(settings: dict[str, str], positions: str) -> None:
+    model, window = agent(positions=positions, **settings), tokens()
+    before = model(window)
+    for name in ("observation", "previous_action", "previous_reward"):
+        changed = getattr(window, name).clone()
+        changed[:, 6] = 3 - changed[:, 6] if name == "previous_action" else 4 - changed[:, 6]
+        other = {name: changed}
+        if name == "observation":
+            other["previous_observation"] = changed.roll(1, dims=1)
+        after = model(replace(window, **other))
+        torch.testing.assert_close(after[:, :6], before[:, :6], rtol=0, atol=0)
+        differs = (changed != getattr(window, name)).flatten(1).any(dim=1)
+        assert (after[:, 6:] != before[:, 6:]).flatten(1).any(dim=1).equal(differs)
+
+
+def test_three_tokens_a_transition_do_not_repeat_the_previous_observation() -> None:
+    model, window = agent(layout="three"), tokens()
+    assert model.embedding.previous_observation is None
+    assert model.embedding(window).shape == (3, 3 * CONTEXT, 16)
 
 
 def test_a_cache_takes_many_tokens_only_when_it_is_empty() -> None:

@@ -4,13 +4,15 @@ import json
 import pickletools
 from pathlib import Path
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
 from toy_histories import write_bandits, write_darkroom
 
 from distill import TrainConfig, load_run, train
-from distill.batches import PADDING, action_loss, read_batch, windows_of
+from distill.actions import PADDING, ActionCode
+from distill.batches import read_batch, windows_of
 from distill.run import read_tensors
 from historystore.errors import DamagedData, HistoryError, InvalidValue, NewerFormat, NotAStore, StoreNotFound
 from historystore.splits import split_tasks
@@ -70,7 +72,7 @@ def test_expert_distillation_reads_only_the_ends_of_histories(tmp_path: Path) ->
     *_, _ = train(store, tmp_path / "run", agent_of.with_values({"updates": 1}))
     agent = load_run(tmp_path / "run").load_agent()
     expert_rewards, rewards = (
-        read_batch(windows, start=0, stop=200, agent=agent).tokens.previous_reward[:, 1:] for windows in (expert, whole)
+        read_batch(windows, start=0, stop=200, agent=agent).reward[:, :-1] for windows in (expert, whole)
     )
     assert (expert_rewards == 1).all()
     assert rewards.mean() < 0.8
@@ -98,7 +100,7 @@ def test_padding_adds_nothing_to_the_loss() -> None:
     kept = torch.nn.functional.cross_entropy(
         torch.cat([logits[0, :3], logits[1, :5]]), torch.tensor([0, 1, 2, 2, 2, 1, 0, 0])
     )
-    torch.testing.assert_close(action_loss(logits, target), kept)
+    torch.testing.assert_close(ActionCode.of(gym.spaces.Discrete(3), bins=2).loss(logits, target), kept)
 
 
 def test_equal_settings_give_equal_weights_and_other_seeds_others(tmp_path: Path) -> None:
