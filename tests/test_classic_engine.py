@@ -159,9 +159,9 @@ def test_several_streams_are_refused_in_one_line():
     assert str(refusal.value) == "--streams: QLearning has one, got 2. Record more seeds instead."
 
 
-def test_the_engine_loads_neither_torch_nor_stable_baselines3():
+def test_a_worker_of_this_engine_loads_neither_torch_nor_stable_baselines3():
     code = (
-        "import sys, historystore.classic.engine\n"
+        "import sys, historystore.recording.worker, historystore.classic.engine\n"
         "print([name for name in ('torch', 'stable_baselines3') if name in sys.modules])"
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

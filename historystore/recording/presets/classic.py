@@ -1,4 +1,7 @@
-"""Learners of the classic engine: bandit algorithms, tabular Q-learning, and noisy or plain experts."""
+"""Learners of the classic engine: bandit algorithms, tabular Q-learning, and noisy or plain experts.
+
+Their figures are those of `hist record` with seeds 0-80 and of the last ten episodes of each learner.
+"""
 
 from historystore.recording.presets.model import Preset
 
@@ -9,13 +12,17 @@ _BANDITS: dict[tuple[str, str], Preset] = {
         hyperparameters={"coefficient": 0.3},
         why=(
             "Ten episodes, and less width than UCB1's, which still explores when they are over: "
-            "UCB1 pays 0.70 of the best arm in the first hundred pulls and 0.86 in a thousand, this one 0.87 and 0.97."
+            "UCB1 pays 0.70 of the best arm in the first hundred pulls and 0.86 in a thousand, this one 0.87 and 0.97 "
+            "(79 of 81 learners within 10 % over all of them)."
         ),
     ),
     ("thompson", "bandit"): Preset(
         policy="ArmTable",
         num_steps=1_000,
-        why="Ten episodes from uniform beliefs: 0.85 of the best arm in the first hundred pulls, 0.97 in a thousand.",
+        why=(
+            "Ten episodes from uniform beliefs: 0.85 of the best arm in the first hundred pulls and 0.97 in a thousand "
+            "(80 of 81 learners within 10 % over all of them)."
+        ),
     ),
 }
 
@@ -31,7 +38,11 @@ _Q_LEARNERS: dict[tuple[str, str], Preset] = {
             "epsilon_final": 0.01,
             "anneal_share": 0.8,
         },
-        why="400 episodes, in which hope for what was never tried and half as much chance make a slow, even rise.",
+        why=(
+            "400 episodes, in which hope for what was never tried and half as much chance make an even rise: with "
+            "seeds 0-80, 81 of 81 learners ended within 10 %; mean share by tenths of the history 0.14, 0.30, "
+            "0.44, 0.57, 0.68, 0.78, 0.87, 0.95, 0.99, 0.99."
+        ),
     ),
     ("q-learning", "darkroom-hard"): Preset(
         policy="QTable",
@@ -45,7 +56,10 @@ _Q_LEARNERS: dict[tuple[str, str], Preset] = {
             "anneal_share": 0.8,
             "update_interval": 400,
         },
-        why="2000 episodes; the far goals are found because everything untried looks good, hardly by chance.",
+        why=(
+            "2000 episodes; the far goals are found because everything untried looks good, hardly by chance: with "
+            "seeds 0-80, 81 of 81 learners ended at their best; mean share by tenths 0.27, 0.55, 0.78, 0.87, 0.95, ..."
+        ),
     ),
     ("q-learning", "dark-key-to-door"): Preset(
         policy="QTable",
@@ -59,7 +73,10 @@ _Q_LEARNERS: dict[tuple[str, str], Preset] = {
             "anneal_share": 0.8,
             "update_interval": 500,
         },
-        why="1000 episodes; the has-key bit, which the family shows the source by default, gives the table two halves.",
+        why=(
+            "1000 episodes; the has-key bit, which the family shows the source by default, gives the table two halves: "
+            "with seeds 0-80, 81 of 81 learners ended within 10 %; mean share by tenths 0.43, 0.78, 0.94, 0.99, ..."
+        ),
     ),
     ("q-learning", "darkroom-permuted"): Preset(
         policy="QTable",
@@ -73,7 +90,10 @@ _Q_LEARNERS: dict[tuple[str, str], Preset] = {
             "anneal_share": 0.8,
             "update_interval": 200,
         },
-        why="400 episodes of fifty steps, otherwise as in Dark Room.",
+        why=(
+            "400 episodes of fifty steps, otherwise as in Dark Room: with seeds 0-80, 81 of 81 learners ended within "
+            "10 %; mean share by tenths 0.00, 0.01, 0.04, 0.12, 0.24, 0.42, 0.62, 0.80, 0.94, 0.99."
+        ),
     ),
 }
 
