@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import socket
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -298,3 +299,24 @@ def test_a_remote_learner_goes_on_and_keeps_one_checkpoint(tmp_path: Path, remot
         assert names == {learner.row.checkpoint}
     assert store.digest == digest
     assert learner.row.continues is not None
+
+
+def test_inspect_shows_attempts_and_what_the_checkpoint_is_good_for(tmp_path: Path) -> None:
+    def inspected(*options: str) -> str:
+        command = [sys.executable, "-m", "hist_cli", "inspect", "s", "--learner", "seed=3", *options]
+        answer = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+        return " ".join(answer.stdout.split())
+
+    learn(tmp_path / "s", cart_poles(), dies_at=130)
+    (learner,) = historystore.open(tmp_path / "s").learners
+    page = inspected()
+    assert "attempts" not in page
+    assert f"checkpoint {learner.row.checkpoint}, goes on from step 32 " in page
+    (learner,) = learn(tmp_path / "s", cart_poles()).learners
+    page, facts = inspected(), json.loads(inspected("--json"))
+    first, second = (f"{row.started[:16].replace('T', ' ')} on {row.provenance.host}" for row in learner.attempts())
+    assert f"attempts from step 0 {first}, CartPole-v1 from step 31 {second}, CartPole-v1, reset where an" in page
+    assert f"checkpoint {learner.row.checkpoint}, the model at the end " in page
+    assert [(line["first_step"], line["status"]) for line in facts["attempts"]] == [(0, "partial"), (31, "complete")]
+    assert facts["attempts"][-1]["attempt"] == facts["attempt"]
+    assert facts["checkpoint_step"] is None
