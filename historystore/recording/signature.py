@@ -58,9 +58,7 @@ def signature(algorithm: Algorithm) -> Signature:
         raise InvalidValue(f"algo: {algorithm.name} is in no module that can be found, got {module!r}. Check the path.")
     found = class_source(module, algorithm.class_name)
     if found is None:
-        raise InvalidValue(
-            f"algo: {module} has no class {algorithm.class_name}. Check the name, or update the package."
-        )
+        raise InvalidValue(f"algo: {module} has no class {algorithm.class_name}. Check the name.")
     lineage = list(found.lineage())
     return Signature(algorithm=algorithm.name, parameters=_parameters(lineage), policies=_policies(lineage))
 
