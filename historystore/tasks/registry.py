@@ -41,12 +41,19 @@ def _darkroom_permuted() -> Family:
     return FAMILY
 
 
+def _watermaze() -> Family:
+    from historystore.tasks.watermaze import FAMILY
+
+    return FAMILY
+
+
 _FAMILIES: dict[str, Callable[[], Family]] = {
     "bandit": _bandit,
     "dark-key-to-door": _dark_key_to_door,
     "darkroom": _darkroom,
     "darkroom-hard": _darkroom_hard,
     "darkroom-permuted": _darkroom_permuted,
+    "watermaze": _watermaze,
 }
 
 _ENVIRONMENTS: tuple[tuple[str, str, int, dict[str, Any]], ...] = (
@@ -55,6 +62,7 @@ _ENVIRONMENTS: tuple[tuple[str, str, int, dict[str, Any]], ...] = (
     ("historystore/DarkRoom-v0", "darkroom:DarkRoom", 20, {"size": 9, "is_rewarded_once": False}),
     ("historystore/DarkRoomHard-v0", "darkroom:DarkRoom", 20, {"size": 17, "is_rewarded_once": True}),
     ("historystore/DarkRoomPermuted-v0", "darkroom_permuted:PermutedDarkRoom", 50, {"size": 9}),
+    ("historystore/Watermaze-v0", "watermaze:Watermaze", 50, {}),
 )
 """Gymnasium's id, module and class, steps an episode, and the arguments that are not those of the class."""
 
