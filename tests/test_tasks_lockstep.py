@@ -85,7 +85,7 @@ def trace(twin: BatchedEnv, actions: np.ndarray) -> list[Any]:
     for row in actions:
         step = twin.step(row)
         obs = twin.reset(step[2] | step[3])
-        came_back.append([array.tolist() for array in (*step, obs, twin.source_observation())])
+        came_back.append([array.tobytes() for array in (*step, obs, twin.source_observation())])
     return came_back
 
 
