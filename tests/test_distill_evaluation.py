@@ -129,7 +129,8 @@ def test_a_store_of_one_task_is_trained_on_whole_and_evaluated_there(tmp_path: P
     assert part is not None
     (alone,) = part.tasks
     assert any(
-        interval.low < mean < interval.high for interval, mean in zip(part.interval_by_episode, part.return_by_episode)
+        interval.low < mean < interval.high
+        for interval, mean in zip(part.interval_by_episode, part.return_by_episode, strict=True)
     )
     assert alone.last_return == part.last_return
     with pytest.raises(InvalidValue) as caught:
