@@ -66,7 +66,7 @@ class BatchedPoints:
         self._positions[:, 1] = push
         self._elapsed += 1
         distance = np.abs(self._positions[:, 0])
-        return self._observation(), -distance, distance > 3, self._elapsed >= 15
+        return self._observation(), -distance, distance > 3, self._elapsed >= 13
 
     def _observation(self) -> np.ndarray:
         return self._positions.astype(np.float32)

@@ -56,7 +56,7 @@ CASES: list[Any] = [
     ),
     pytest.param(SAC, REPLAY, id="sac"),
     pytest.param(SAC, REPLAY | {"use_sde": True, "train_freq": 8}, id="sac-sde"),
-    pytest.param(TD3, REPLAY | {"action_noise": ou_noise}, id="td3-noise"),
+    pytest.param(TD3, REPLAY | {"learning_starts": 28, "action_noise": ou_noise}, id="td3-noise"),
     pytest.param(DDPG, REPLAY | {"train_freq": (3, "step")}, id="ddpg"),
 ]
 
@@ -178,15 +178,15 @@ class SilentPoints(BatchedPoints):
 
 
 def test_batched_environments_that_cannot_tell_their_state_are_reset_with_other_seeds(tmp_path: Path) -> None:
-    for dies_at in (150, 150, None):
+    for dies_at in (150, 150, 302, None):
         model = SAC("MlpPolicy", BatchedVecEnv(SilentPoints(2)), seed=3, device="cpu", **REPLAY)
         store = learn(tmp_path / "s", model, checkpoints="every=44", dies_at=dies_at)
     (learner,) = store.learners
-    # the first continuation cuts the episodes, and the second one finds them cut
-    assert [row.continues and row.continues.step for row in learner.attempts()] == [None, 65, 66]
+    # the first continuation cuts the episodes, the second one finds them cut, the third one is of a later checkpoint
+    assert [row.continues and row.continues.step for row in learner.attempts()] == [None, 65, 66, 131]
     assert [row.provenance.environment for row in learner.attempts()] == [
         "SilentPoints",
-        *["SilentPoints, reset where an attempt continues another"] * 2,
+        *["SilentPoints, reset where an attempt continues another"] * 3,
     ]
     for history in learner.histories:
         first = history.read(fields=["observation"])["observation"][history.episodes.first_step]

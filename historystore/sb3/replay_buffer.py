@@ -23,8 +23,6 @@ def contents(model: BaseAlgorithm) -> Contents | None:
     buffer = getattr(model, "replay_buffer", None)
     if buffer is None:
         return None
-    # one row more: a buffer that is optimised for memory keeps the next observation there
-    num_rows = min(buffer.size() + 1, buffer.buffer_size)
     found: Contents = {}
     for name, value in vars(buffer).items():
         arrays = value if isinstance(value, dict) and value else {"": value}
@@ -36,7 +34,7 @@ def contents(model: BaseAlgorithm) -> Contents | None:
                     f"checkpoints: {type(buffer).__name__} keeps objects in {name}, which cannot be written without "
                     "pickle, expected numbers. Use another replay buffer, or 'final' for the parameters alone."
                 )
-            found[name] = {key: _rows(array, num_rows, of=buffer.buffer_size) for key, array in arrays.items()}
+            found[name] = {key: _rows(array, buffer.size(), of=buffer.buffer_size) for key, array in arrays.items()}
     return found
 
 
