@@ -16,12 +16,14 @@ from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 
 from historystore.recording import Progress, RecordPlan, RecordReport, plan_recording, run
+from historystore.recording.algorithms import algorithms
 from historystore.recording.hyperparameters import parse_assignment
 from historystore.recording.plan import DEFAULT_SEAL_MB, DEFAULT_SEAL_S
 
 from .charts import size
 from .output import progress_console
 from .places import STORE
+from .worlds import completed, worlds
 
 _LOG_S = 30.0
 _MOST_FAILURES_SHOWN = 10
@@ -32,14 +34,16 @@ class _Terminated(KeyboardInterrupt):
 
 
 @click.command(context_settings={"show_default": True})
-@click.option("--algo", required=True, help="Learning algorithm: ppo, a2c or dqn.")
-@click.option("--env", required=True, help="Task family: darkroom or darkroom-hard.")
+@click.option(
+    "--algo", metavar="NAME|MODULE:CLASS", required=True, shell_complete=completed(algorithms), help="What learns."
+)
+@click.option("--env", metavar="NAME", required=True, shell_complete=completed(worlds), help="The world it learns in.")
 @click.option(
     "--env-arg",
     "env_assignments",
     multiple=True,
     metavar="NAME=VALUE",
-    help="An argument of the family, such as size=13.",
+    help="An argument of the world, such as size=13; may be repeated.",
 )
 @click.option("--seeds", required=True, help="Inclusive ranges, such as 0-99,205; a seed decides the task.")
 @click.option("--out", type=STORE, show_default="<env>-<algo>", help="The store, a folder or URL; made if absent.")
@@ -82,6 +86,29 @@ def command(
 ) -> None:
     """Record how many learners learn: one for each seed, with its every step and update.
 
+    \b
+    Worlds, by --env:
+      bandit, darkroom, darkroom-hard, darkroom-permuted, dark-key-to-door
+                                        families of tasks of this package
+      CartPole-v1, ALE/Pong-v5, my_package:MyEnv-v0
+                                        any Gymnasium id: a single task
+      minigrid:MiniGrid-Empty-8x8-v0    a task is a layout        (extra minigrid)
+      metaworld:reach-v3                a task is a goal of ML1   (extra metaworld)
+      my_package:MyFamily               a class of yours; the README shows one
+    --env-arg sets what they take: size=13, layouts=500, gravity=3, max_episode_steps=50.
+
+    \b
+    Learners, by --algo:
+      ppo a2c dqn sac td3 ddpg          Stable-Baselines3
+      recurrent-ppo trpo qr-dqn         sb3-contrib               (extra contrib)
+      ucb thompson q-learning           bandits, and tables for grids
+      noise expert                      an optimal policy with annealed noise, or without any
+      my_package.module:MyAlgo          any class on Stable-Baselines3's BaseAlgorithm
+
+    Where a pair has no preset, the algorithm's own defaults hold, and --steps must be given. What the observations are
+    decides the policy (Mlp, Cnn or MultiInput) unless --policy does. For td3 and ddpg, --set action_noise=0.1 is the
+    standard deviation of Gaussian noise on actions scaled to [-1, 1].
+
     The same command again skips what is complete and records the rest, whatever stopped it the first time (Ctrl-C, a
     crash, a full disk). Other settings are other learners, which may share the store. The number of workers changes
     nothing in what is recorded.
@@ -101,6 +128,9 @@ def command(
       hist record --algo dqn --env darkroom-hard --seeds 0-288 --out hard
       hist record --algo ppo --env darkroom --seeds 0-9 --steps 50000 --set learning_rate=1e-3 --set n_steps=64
       hist record --algo a2c --env darkroom --seeds 7 --set 'policy_kwargs={"net_arch": [128, 128]}'
+      hist record --algo sac --env Pendulum-v1 --seeds 0-3
+      hist record --algo dqn --env CartPole-v1 --seeds 0-3 --env-arg max_episode_steps=200
+      hist record --algo recurrent-ppo --env minigrid:MiniGrid-Empty-8x8-v0 --seeds 0-99 --steps 200000
       hist record --algo dqn --env darkroom --seeds 0-9 --steps 500000 --checkpoints every=20000
       hist record --algo ppo --env darkroom --seeds 0-99 --out s3://bucket/rooms
       hist record --algo ppo --env darkroom --seeds 0-99 --json > progress.jsonl

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 
 import historystore
 from historystore.fields import REQUIRED_FIELDS
+from historystore.recording.algorithms import algorithms
 from historystore.tasks import families, family
 
 ROOT = Path(__file__).parent
@@ -34,6 +36,24 @@ def recording(*args: str, **options: str) -> list[str]:
 def test_the_help_page_teaches_with_examples():
     page = (ROOT / "pages" / "record.txt").read_text()
     assert hist("record", "--help").stdout == page
+    for name in (*families(), *algorithms()):
+        assert re.search(rf"(^|[ ,]){name}($|[ ,])", page, re.MULTILINE), name
+
+
+@pytest.mark.parametrize(
+    ("line", "names"),
+    [
+        ("record --algo recurr", ["recurrent-ppo"]),
+        ("record --env darkroom-", ["darkroom-hard", "darkroom-permuted"]),
+        ("record --env Pend", ["Pendulum-v1"]),
+        ("record --env nothing", []),
+    ],
+)
+def test_the_shell_completes_names_of_worlds_and_learners(line, names):
+    words = {"COMP_WORDS": f"hist {line}", "COMP_CWORD": "3", "_HIST_COMPLETE": "bash_complete"}
+    script = Path(sys.executable).parent / "hist"
+    answer = subprocess.run([script], env={**os.environ, **words}, capture_output=True, text=True, check=False)
+    assert answer.stdout.split() == [f"plain,{name}" for name in names]
 
 
 def test_checkpoints_asked_for_too_late_are_said_not_to_come(tmp_path):
