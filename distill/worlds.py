@@ -98,5 +98,5 @@ def fresh_tasks(known: Family, run: Run, *, count: int, seed: int) -> tuple[Task
 
 def _has_same_spaces(known: Family, document: RunDocument) -> bool:
     """Whether a family's observations and actions are those that a run was trained on."""
-    spaces = (space_to_json(known.observation_space), space_to_json(known.action_space))
-    return spaces == (document.observation_space, document.action_space)
+    spaces = [space_to_json(known.observation_space), space_to_json(known.action_space)]
+    return canonical_json(spaces) == canonical_json([document.observation_space, document.action_space])

@@ -8,7 +8,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from toy_histories import write_bandits, write_darkroom
+from toy_histories import write_bandits, write_darkroom, write_spaces
 
 from distill import TrainConfig, load_run, train
 from distill.actions import PADDING, ActionCode
@@ -92,6 +92,18 @@ def test_the_split_is_saved_and_test_tasks_are_never_read(tmp_path: Path) -> Non
     assert {task["arm"] for task in learners} == {task["arm"] for task in split.train}
     held_out = {task["arm"] for part in (split.validation, split.test) for task in part}
     assert not held_out & {task["arm"] for task in learners}
+
+
+@pytest.mark.parametrize(("best", "tasks"), [(-100.0, {0, 1}), (None, {0, 1, 2, 3})])
+def test_progress_is_told_of_negative_returns_too_and_asked_of_nobody_where_it_is_not_known(
+    tmp_path: Path, best: float | None, tasks: set[int]
+) -> None:
+    spaces = gym.spaces.Discrete(2), gym.spaces.Discrete(2)
+    returns = (-100.0, -119.0, -121.0, -900.0)
+    store = write_spaces(tmp_path / "store", *spaces, num_tasks=4, returns=returns, best_return=best)
+    windows = windows_of([store], tasks_of([store]), config(min_progress=0.8))
+    read = {store.histories.learner[history] for address in windows.addresses(range(100)) for history, _, _ in address}
+    assert {store.learners[i].spec.task["id"] for i in read} == tasks
 
 
 def test_padding_adds_nothing_to_the_loss() -> None:

@@ -111,8 +111,19 @@ def _live_in_darkroom(
     return dict(zip(names, map(np.array, zip(*rows, strict=True)), strict=True)), np.array(final)
 
 
-def write_spaces(path: Path, observation_space: gym.Space, action_space: gym.Space, *, num_tasks: int = 8) -> Store:
-    """Record one learner for each task of a family without environments: what it sees and does is drawn at random."""
+def write_spaces(
+    path: Path,
+    observation_space: gym.Space,
+    action_space: gym.Space,
+    *,
+    num_tasks: int = 8,
+    returns: Sequence[float] = (),
+    best_return: float | None = None,
+) -> Store:
+    """Record one learner for each task of a family without environments: what it sees and does is drawn at random.
+
+    So are its rewards, unless the return of each learner's episodes is given.
+    """
     store = historystore.store.create(
         path, family="known-spaces", observation_space=observation_space, action_space=action_space
     )
@@ -127,13 +138,15 @@ def write_spaces(path: Path, observation_space: gym.Space, action_space: gym.Spa
                 for name, space in (("observation", observation_space), ("action", action_space))
             )
             generator = np.random.default_rng(i)
+            reward = np.full(num_steps, returns[i] / EPISODE_STEPS) if returns else generator.normal(size=num_steps)
             rest = {
-                "reward": generator.normal(size=num_steps).astype(np.float32),
+                "reward": reward.astype(np.float32),
                 "terminated": np.zeros(num_steps, bool),
                 "truncated": is_end,
             }
             finals = {name: column[: is_end.sum()] for name, column in seen.items()}
-            _write(writer, _spec("known-spaces", {"id": i}, num_steps), {**seen, **done, **rest}, finals, None)
+            spec = _spec("known-spaces", {"id": i}, num_steps)
+            _write(writer, spec, {**seen, **done, **rest}, finals, {"best_return": best_return})
     return historystore.store.open(path)
 
 
@@ -166,7 +179,7 @@ def _write(
     spec: LearnerSpec,
     steps: dict[str, np.ndarray],
     final: np.ndarray | dict[str, np.ndarray],
-    bounds: dict[str, float] | None,
+    bounds: dict[str, float | None] | None,
 ) -> None:
     provenance = Provenance(
         engine="custom", engine_version="0", algorithm_path="toy", environment="toy", host="here", **(bounds or {})
