@@ -13,6 +13,7 @@ from rich.table import Table
 from historystore.documents import canonical_json
 from historystore.recording.hyperparameters import parse_assignment
 
+from .charts import count
 from .output import answers, print_json, progress_console
 
 if TYPE_CHECKING:
@@ -127,14 +128,14 @@ class _Bars:
 
 def _tasks_table(name: str, part: PartResult) -> Table:
     """Return one row a task."""
-    title = f"{part.num_tasks} {name} tasks: mean return of the first 3 and the last 10 episodes"
+    title = f"{count(part.num_tasks, f'{name} task')}: mean return of the first 3 and the last 10 episodes"
     table = _table(title, ("task", "first", "last", "95 % interval", "source", "its end", "random", "best"))
     for result in part.tasks:
         label = " ".join(f"{key}={canonical_json(value).decode()}" for key, value in result.task.items())
         source = result.source_return_by_episode[-1]
         cells = (_number(result.first_return), _number(result.last_return), _interval(result.last_interval))
         bounds = (source, result.source_last_return, result.random_return, result.best_return)
-        table.add_row(label, *cells, *map(_number, bounds))
+        table.add_row(label or "the only one", *cells, *map(_number, bounds))
     return table
 
 

@@ -146,7 +146,9 @@ def part_result(tasks: Sequence[Task], lived: Rollouts, references: References, 
     curves = lived.returns.mean(axis=1)  # (tasks, rollouts, episodes) -> (tasks, episodes)
     last = curves[:, -LAST_EPISODES:].mean(axis=1)
     source, rows = references.source_at(tasks, env_steps), references.rows(tasks)
-    low, high = bootstrap(np.concatenate([curves, last[:, None]], axis=1), generator)
+    samples = curves if len(tasks) > 1 else lived.returns[0]
+    ends = samples[:, -LAST_EPISODES:].mean(axis=1, keepdims=True)
+    low, high = bootstrap(np.concatenate([samples, ends], axis=1), generator)
     intervals = [Interval(low=a, high=b) for a, b in zip(low.tolist(), high.tolist(), strict=True)]
     return PartResult(
         num_tasks=len(tasks),

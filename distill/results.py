@@ -62,11 +62,11 @@ class PartResult(Document):
     """Environment steps lived up to the end of each episode, on average."""
     return_by_episode: Numbers
     interval_by_episode: tuple[Interval, ...]
-    """Of `return_by_episode`, over tasks."""
+    """Of `return_by_episode`, over tasks; over the rollouts of a single task."""
     first_return: float
     last_return: float
     last_interval: Interval
-    """Of `last_return`, over tasks."""
+    """Of `last_return`, over tasks; over the rollouts of a single task."""
     lowest_task_return: float
     """The lowest `last_return` of any task."""
     source_return_by_episode: Known

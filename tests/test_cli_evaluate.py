@@ -60,7 +60,7 @@ def test_a_run_on_a_single_task_says_why_nothing_is_held_out(tmp_path: Path) -> 
     list(train(tmp_path / "store", tmp_path / "run", config(context_length=40, updates=1)))
     answer = hist("evaluate", tmp_path / "run", "--episodes", 2, "--rollouts", 1)
     assert answer.returncode == 0, answer.stderr
-    assert answer.stdout.startswith("1 train tasks: mean return")
+    assert answer.stdout.startswith("1 train task: mean return")
     expected = (
         "Nothing is held out: there are no test tasks, for its stores hold a single task and that was trained on."
     )

@@ -125,6 +125,13 @@ def test_a_store_of_one_task_is_trained_on_whole_and_evaluated_there(tmp_path: P
     single = load_run(tmp_path / "run")
     evaluation = evaluate(single, num_episodes=2, num_rollouts=1)
     assert list(evaluation.parts()) == ["train"]
+    part = evaluate(single, num_episodes=30, num_rollouts=8).train
+    assert part is not None
+    (alone,) = part.tasks
+    assert any(
+        interval.low < mean < interval.high for interval, mean in zip(part.interval_by_episode, part.return_by_episode)
+    )
+    assert alone.last_return == part.last_return
     with pytest.raises(InvalidValue) as caught:
         evaluate(single, parts=("test",))
     assert str(caught.value) == (
