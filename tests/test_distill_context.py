@@ -112,6 +112,28 @@ def test_rollouts_are_a_function_of_the_seed_and_leave_the_callers_generator_alo
     torch.set_rng_state(model_draws)
 
 
+def test_environments_that_draw_at_random_draw_from_the_seed() -> None:
+    """The actions do not show it: here all are the same."""
+    bandit = family("bandit")
+    made = DistilledAgent(
+        ModelConfig(width=16, heads=2),
+        context_length=4,
+        observation_space=bandit.observation_space,
+        action_space=bandit.action_space,
+    ).eval()
+    with torch.no_grad():
+        made.head.bias[0] = 1e6
+    tasks = [bandit.task_of_seed(seed) for seed in range(4)]
+
+    def live(seed: int) -> np.ndarray:
+        return roll_out(made, bandit, tasks, num_rollouts=2, num_episodes=2, seed=seed).returns
+
+    first = live(1)
+    np.testing.assert_array_equal(first, live(1))
+    assert (first != live(2)).any()
+    assert (first[:, 0] != first[:, 1]).any()
+
+
 def test_environments_whose_episodes_end_apart_each_live_all_their_episodes() -> None:
     class Uneven:
         """Environment `i` ends its episodes after `i + 2` steps, and pays 1 a step."""
