@@ -7,7 +7,7 @@ import pytest
 from historystore.documents import LearnerSpec
 from historystore.recording.algorithms import algorithm
 from historystore.recording.engine import build_model
-from historystore.recording.policies import resolve_policy
+from historystore.recording.policies import resolve_policy, source_space
 from historystore.recording.presets import preset, presets
 from historystore.recording.signature import signature
 from historystore.tasks import family
@@ -23,7 +23,7 @@ def spec_of(algo: str, name: str, **changes: object) -> LearnerSpec:
             "env_args": {},
             "task": world.task_of_seed(0),
             "algorithm": known.name,
-            "policy": resolve_policy(chosen.policy, signature(known), observations=world.observation_space),
+            "policy": resolve_policy(chosen.policy, signature(known), observations=source_space(world)),
             "hyperparameters": chosen.hyperparameters,
             "num_streams": chosen.num_streams,
             "num_steps": chosen.num_steps,

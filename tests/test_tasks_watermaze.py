@@ -26,7 +26,7 @@ VARIANTS: list[dict[str, Any]] = [
     {},
     {"ends_at_platform": True},
     {"is_heading_random": False, "height": 24, "width": 32},
-    {"source": "state"},
+    {"source": "pixels"},
 ]
 
 
@@ -155,7 +155,7 @@ def test_an_action_does_what_its_name_says(action: int, place: tuple[float, floa
 
 
 def test_the_wall_stops_the_swimmer_who_slides_along_it() -> None:
-    twin = family("watermaze", {"source": "state", "is_heading_random": False}).make_batched([EAST])
+    twin = family("watermaze", {"is_heading_random": False}).make_batched([EAST])
     twin.reset()
     places = []
     for action in [FORWARD] * 12 + [LEFT] * 3:
@@ -235,7 +235,7 @@ def test_the_platforms_of_seeds_cover_the_pool_and_never_the_start_and_never_cha
 
 
 def test_a_reset_of_some_leaves_the_others_in_their_episode() -> None:
-    twin = family("watermaze", {"source": "state"}).make_batched([EAST] * 3)
+    twin = family("watermaze").make_batched([EAST] * 3)
     twin.reset(seeds=[1, 2, 3])
     obs, *_ = twin.step(np.full(3, FORWARD))
     after = twin.reset(np.array([False, True, False]))
@@ -248,7 +248,7 @@ def test_a_reset_of_some_leaves_the_others_in_their_episode() -> None:
 
 
 def test_arrays_handed_out_never_change_afterwards() -> None:
-    twin = family("watermaze", {"source": "state"}).make_batched([EAST] * 2)
+    twin = family("watermaze").make_batched([EAST] * 2)
     handed = [twin.reset(seeds=[1, 2]), twin.source_observation(), *twin.state().values()]
     before = [array.copy() for array in handed]
     twin.step(np.array([FORWARD_LEFT, FORWARD_RIGHT]))
@@ -284,7 +284,7 @@ def test_a_restored_twin_goes_on_exactly_through_the_next_episodes() -> None:
 
 
 def test_the_source_sees_place_heading_and_whether_it_was_rewarded() -> None:
-    twin = family("watermaze", {"source": "state", "is_heading_random": False}).make_batched([EAST])
+    twin = family("watermaze", {"is_heading_random": False}).make_batched([EAST])
     obs = twin.reset()
     assert obs.shape == (1, 72, 96, 3)
     assert twin.source_observation().tolist() == [[0.0, 0.0, 1.0, 0.0, 0.0]]
@@ -294,7 +294,7 @@ def test_the_source_sees_place_heading_and_whether_it_was_rewarded() -> None:
     seen = twin.source_observation()
     assert twin.source_observation_space.contains(seen[0])
     assert seen[0] == pytest.approx([0.4, 0.0, np.cos(np.pi / 8), np.sin(np.pi / 8), 1.0], abs=1e-6)
-    pixels = family("watermaze").make_batched([EAST])
+    pixels = family("watermaze", {"source": "pixels"}).make_batched([EAST])
     assert pixels.source_observation_space is None
     assert np.array_equal(pixels.reset(seeds=[0]), pixels.source_observation())
 

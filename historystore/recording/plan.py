@@ -20,7 +20,7 @@ from historystore.places import Place, place_of
 from historystore.recording.algorithms import Algorithm, algorithm
 from historystore.recording.engines import DEFAULT, engines
 from historystore.recording.hyperparameters import resolve_hyperparameters
-from historystore.recording.policies import resolve_policy
+from historystore.recording.policies import resolve_policy, source_space
 from historystore.recording.presets import preset
 from historystore.recording.signature import signature
 from historystore.resumption import checkpoint_interval
@@ -122,7 +122,7 @@ def plan_recording(
         family=family.name,
         env_args=family.args,
         algorithm=learning.name,
-        policy=resolve_policy(policy or chosen.policy, known, observations=family.observation_space),
+        policy=resolve_policy(policy or chosen.policy, known, observations=source_space(family)),
         hyperparameters=hyperparameters,
         num_streams=num_streams,
         num_steps=_lived_steps(num_steps, hyperparameters, num_streams=num_streams),

@@ -1,4 +1,4 @@
-"""Which of an algorithm's policies reads a world's observations."""
+"""Which of an algorithm's policies reads what a source learner sees."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from historystore.errors import InvalidValue
 from historystore.recording.signature import Signature
+from historystore.tasks import Family
 
 _SMALLEST_IMAGE = 36
 """Pixels a side that Stable-Baselines3's convolutions need; below, an image is read as a vector."""
@@ -31,6 +32,14 @@ def resolve_policy(name: str | None, known: Signature, *, observations: gym.Spac
             "Check the name."
         )
     return name
+
+
+def source_space(family: Family) -> gym.Space[Any]:
+    """Return the space of what a family's source learners see: their own view where there is one."""
+    if not family.is_batched:
+        return family.observation_space
+    view = family.make_batched([family.task_of_seed(0)]).source_observation_space
+    return family.observation_space if view is None else view
 
 
 def _kind(space: gym.Space[Any]) -> str:

@@ -204,8 +204,9 @@ class WatermazeFamily:
     width: int = 96
     ends_at_platform: bool = False
     is_heading_random: bool = True
-    source: str = "pixels"
-    """What the source learner sees: "pixels", or "state" (see `BatchedWatermaze.source_observation`)."""
+    source: str = "state"
+    """What the source learner sees: "pixels", or "state" (see `BatchedWatermaze.source_observation`), a thousandth of
+    the numbers. The pixels are the observation either way."""
     args: dict[str, JsonValue] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
