@@ -46,10 +46,10 @@ def test_the_readmes_family_is_recorded_inspected_distilled_and_evaluated_as_it_
     for _, name, *args in COMMANDS:
         answers[name] = hist(name, *args, *SHORT.get(name, []), cwd=tmp_path)
         assert answers[name].returncode == 0, answers[name].stderr
-    store = historystore.open(tmp_path / "corridor-Corridors-length-21-a2c")
+    store = historystore.open(tmp_path / "corridor-Corridors-length-11-a2c")
     specs = [learner.spec for learner in store.learners]
-    assert {(spec.family, spec.env_args["length"]) for spec in specs} == {("corridor:Corridors", 21)}
-    assert sorted(spec.task["door"] for spec in specs) == list(range(21))
+    assert {(spec.family, spec.env_args["length"]) for spec in specs} == {("corridor:Corridors", 11)}
+    assert sorted(spec.task["door"] for spec in specs) == list(range(11))
     assert all(learner.status == "complete" for learner in store.learners)
     assert "corridor:Corridors" in answers["inspect"].stdout
 
@@ -60,7 +60,7 @@ def test_a_store_of_such_a_family_is_read_without_the_module(tmp_path: Path) -> 
     assert recorded.returncode == 0, recorded.stderr
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    shutil.move(tmp_path / "corridor-Corridors-length-21-a2c", elsewhere / "s")
+    shutil.move(tmp_path / "corridor-Corridors-length-11-a2c", elsewhere / "s")
     (elsewhere / "corridor.py").write_text("raise SystemExit('imported')")
     learner = historystore.open(elsewhere / "s").learners[0].id
     for args in ([], ["--learner", learner], ["--learner", learner, "--episode", "0"], ["--json"]):
