@@ -114,3 +114,20 @@ def agent_of(observation_space: gym.Space, action_space: gym.Space, **settings: 
     )
     torch.nn.init.normal_(made.head.weight)
     return made.eval()
+
+
+def test_kept_weights_come_with_the_statistics_of_batch_norm(tmp_path: Path) -> None:
+    store = write_spaces(tmp_path / "store", FRAMES, ACTIONS["one"])
+    list(train(store, tmp_path / "run", config(**SETTINGS, image_encoder="paper", ema_decay=0.9)))
+    kept = load_run(tmp_path / "run").load_agent().state_dict()
+    counts = [value.item() for name, value in kept.items() if name.endswith("num_batches_tracked")]
+    assert counts == [SETTINGS["updates"]] * 3
+
+
+def test_numbers_beside_images_are_embedded_without_rounding() -> None:
+    space = gym.spaces.Dict(place=gym.spaces.Discrete(4), speed=gym.spaces.Box(-9.0, 9.0, (2,)))
+    model = agent_of(space, ACTIONS["one"])
+    columns = {name: torch.from_numpy(column)[None] for name, column in samples("observation", space, 6).items()}
+    exact = model.encode(columns)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(model.encode(columns), exact, rtol=0, atol=0)
