@@ -23,6 +23,7 @@ from stable_baselines3.common.noise import OrnsteinUhlenbeckActionNoise
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 import historystore
+from historystore import tasks
 from historystore.algebra import merge_stores
 from historystore.checkpoints import checkpoint_path, file_digests, read_checkpoint, write_checkpoint
 from historystore.compact import compact
@@ -81,11 +82,16 @@ def built(kind: Any, settings: dict[str, Any], *, is_normalized: bool = False) -
 
 
 def learn(
-    path: Path | str, model: Any, *, checkpoints: str | None = "every=60", dies_at: int | None = None
+    path: Path | str,
+    model: Any,
+    *,
+    checkpoints: str | None = "every=60",
+    dies_at: int | None = None,
+    num_steps: int = NUM_STEPS,
 ) -> historystore.Store:
     recorder = HistoryRecorder(path, family="points", checkpoints=checkpoints)
     try:
-        model.learn(NUM_STEPS, callback=[recorder, Dies(sys.maxsize if dies_at is None else dies_at)])
+        model.learn(num_steps, callback=[recorder, Dies(sys.maxsize if dies_at is None else dies_at)])
     except KeyboardInterrupt:
         recorder.close()
     return historystore.open(path)
@@ -128,6 +134,19 @@ def test_keeping_checkpoints_changes_nothing(tmp_path: Path, kind: Any, settings
     assert digests[0] == digests[1]
     assert weights[0] == weights[1]
     assert len(checkpoints_of(tmp_path / "b")) == 1
+
+
+def test_a_learner_of_images_goes_on_exactly(tmp_path: Path) -> None:
+    def sailor() -> Any:
+        family = tasks.family("watermaze")
+        env = BatchedVecEnv(family.make_batched([family.task_of_seed(0)]))
+        return PPO("CnnPolicy", env, seed=3, device="cpu", **ROLLOUTS | {"n_steps": 32, "batch_size": 32})
+
+    digest = learn(tmp_path / "a", sailor(), num_steps=128).digest
+    learn(tmp_path / "b", sailor(), num_steps=128, dies_at=120)
+    store = learn(tmp_path / "b", sailor(), num_steps=128)
+    assert store.learners[0].row.continues.step == 64
+    assert store.digest == digest
 
 
 def cart_poles(*, seed: int | None = 3) -> Any:

@@ -36,8 +36,11 @@ class Packer:
         """
         if isinstance(value, th.Tensor):
             return {"tensor": self._kept(path, value.detach().cpu().numpy())}
-        if isinstance(value, (np.ndarray, np.generic)):
-            return {"array" if isinstance(value, np.ndarray) else "number": self._kept(path, np.asarray(value))}
+        if isinstance(value, np.ndarray):
+            axes = _axes(value)
+            return {"array": {"name": self._kept(path, value.transpose(axes)), "axes": axes}}
+        if isinstance(value, np.generic):
+            return {"number": self._kept(path, np.asarray(value))}
         if isinstance(value, _WITH_ATTRIBUTES):
             return {"attributes": self.pack_attributes(value, path=path)}
         if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
@@ -86,8 +89,9 @@ class Unpacker:
     def _plain(self, content: Json, _into: Any) -> Any:
         return from_plain(content)
 
-    def _array(self, name: str, _into: Any) -> np.ndarray:
-        return np.array(self._arrays[name])
+    def _array(self, content: Mapping[str, Json], _into: Any) -> np.ndarray:
+        stored = np.array(self._arrays[content["name"]])
+        return stored.transpose(np.argsort(content["axes"])) if content["axes"] else stored
 
     def _number(self, name: str, _into: Any) -> Any:
         return self._arrays[name][()]
@@ -127,3 +131,11 @@ class Unpacker:
         if len(places) != len(content):
             places = [None] * len(content)
         return [self.unpack(item, into=place) for item, place in zip(content, places, strict=True)]
+
+
+def _axes(array: np.ndarray) -> list[int]:
+    """Return an array's axes as they lie in memory, the widest strides first.
+
+    A network rounds otherwise where an image's channels come first in memory, and VecTransposeImage only turns a view.
+    """
+    return sorted(range(array.ndim), key=lambda axis: -array.strides[axis])
