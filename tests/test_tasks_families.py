@@ -126,5 +126,6 @@ def test_an_unknown_family_is_refused_with_the_known_ones() -> None:
         family("dark-room")
     assert str(caught.value) == (
         f"env: nothing is called 'dark-room', expected one of {', '.join(families())}, a Gymnasium id such as "
-        "CartPole-v1, or a class of your own such as my_package:MyFamily. Did you mean darkroom or darkroom-hard?"
+        "CartPole-v1, or a class of your own such as my_package:MyFamily. Did you mean darkroom or darkroom-hard or "
+        "darkroom-permuted?"
     )
