@@ -161,6 +161,20 @@ def test_a_known_familys_environments_tell_family_and_task(tmp_path: Any, vec: A
     assert (spec.family, spec.task, spec.env_args) == ("darkroom", {"goal": [6, 2]}, {})
 
 
+def test_an_environment_that_shows_less_than_its_family_does_is_told_from_the_familys_own(tmp_path: Any) -> None:
+    family = tasks.family("dark-key-to-door")
+    envs = DummyVecEnv([lambda: gym.make(family.env_id, key=(1, 2), door=(3, 4), size=5)])
+    spec = spec_of(A2C("MlpPolicy", envs, seed=0, device="cpu"), tmp_path / "s")
+    assert (spec.family, spec.task) == ("dark-key-to-door", {"key": [1, 2], "door": [3, 4]})
+    assert spec.env_args == {"size": 5, "source": "plain"}
+
+
+def test_a_bandit_tells_its_arms(tmp_path: Any) -> None:
+    envs = DummyVecEnv([lambda: gym.make("historystore/AdversarialBandit-v0", means=(0.25, 0.5))])
+    spec = spec_of(A2C("MlpPolicy", envs, seed=0, device="cpu"), tmp_path / "s")
+    assert (spec.family, spec.task, spec.env_args) == ("bandit", {"means": [0.25, 0.5]}, {})
+
+
 def test_other_environments_elsewhere_are_known_by_name(tmp_path: Any) -> None:
     envs = SubprocVecEnv([lambda: gym.make("CartPole-v1")] * 2, "fork")
     spec = spec_of(A2C("MlpPolicy", envs, seed=0, device="cpu"), tmp_path / "s")

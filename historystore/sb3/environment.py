@@ -39,6 +39,8 @@ _SETTINGS: dict[type[VecEnvWrapper], tuple[str, ...]] = {
         *("clip_obs", "clip_reward", "gamma", "epsilon"),
     ),
 }
+_SHOWN: dict[str, dict[str, Json]] = {"dark-key-to-door": {"source": "plain"}}
+"""Arguments of families whose single environments show a learner less than the family does by default."""
 _INNERMOST = re.compile(r"<(?P<kind>[^<>]+?)(?:<(?P<id>[^<>]+)>| instance)>")
 
 
@@ -137,7 +139,7 @@ def _family_facts(family: tasks.Family, specs: Sequence[Any]) -> EnvFacts:
     changed = [_changed_kwargs(spec) for spec in specs]
     args = {key: value for key, value in changed[0].items() if key in family.arguments}
     found = tuple({key: value for key, value in one.items() if key not in args} for one in changed)
-    return EnvFacts(name=family.env_id, family=family.name, env_args=args, tasks=found)
+    return EnvFacts(name=family.env_id, family=family.name, env_args=args | _SHOWN.get(family.name, {}), tasks=found)
 
 
 def _changed_kwargs(spec: Any) -> dict[str, Json]:

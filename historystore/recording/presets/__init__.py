@@ -6,13 +6,14 @@ x86-64 machine with one torch thread. A `why` without figures says that nobody h
 
 from __future__ import annotations
 
-from historystore.recording.presets import classic, classic_control, darkroom, watermaze
+from historystore.recording.presets import classic, classic_control, dark_key_to_door, darkroom, watermaze
 from historystore.recording.presets.model import Preset
 
 __all__ = ["Preset", "preset", "presets"]
 
 _PRESETS: dict[tuple[str, str], Preset] = {
     **darkroom.PRESETS,
+    **dark_key_to_door.PRESETS,
     **classic.PRESETS,
     **classic_control.PRESETS,
     **watermaze.PRESETS,
