@@ -81,6 +81,39 @@ def test_a_module_of_the_current_directory_never_hides_an_installed_one(
     assert sys.path[-1] == str(tmp_path)
 
 
+CHATTER = """
+import warnings
+
+import gymnasium as gym
+
+from corridor import Corridor
+
+print("hello from a package")
+warnings.warn("what you use is old")
+
+
+def make(**kwargs):
+    print("made one")
+    warnings.warn("that is an odd environment")
+    return Corridor(2, 5)
+
+
+gym.register("Chatty-v0", make, max_episode_steps=5)
+gym.register("Chatty-v1", make, max_episode_steps=5)
+"""
+
+
+def test_what_the_packages_of_others_say_stays_off_the_terminal(tmp_path: Path) -> None:
+    (tmp_path / "corridor.py").write_text(MODULE)
+    (tmp_path / "chatty.py").write_text(CHATTER)
+    asked = ["--algo", "a2c", "--env", "chatty:Chatty-v0", "--seeds", "0", "--steps", "20", "--json"]
+    answer = hist("record", *asked, cwd=tmp_path)
+    assert (answer.returncode, answer.stderr) == (0, "")
+    events = [json.loads(line) for line in answer.stdout.splitlines()]
+    assert events[0]["learner"]["family"] == "chatty:Chatty-v0"
+    assert events[-1]["learners"] == {"complete": 1, "partial": 0, "failed": 0}
+
+
 def test_a_mistake_in_the_module_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "corridor.py").write_text(MODULE.replace("def make(", "def made("))
     answer = hist(*COMMANDS[0][1:], cwd=tmp_path)

@@ -56,7 +56,8 @@ def made(env_id: str, args: Mapping[str, JsonValue], *, families: Sequence[str])
     """
     module, _, name = env_id.rpartition(":")
     if module:
-        import_module(module, where="env")
+        with quiet():
+            import_module(module, where="env")
     _import_provider(name)
     keywords: dict[str, Any] = dict(args)
     with quiet():
