@@ -88,7 +88,7 @@ def command(
 
     \b
     Worlds, by --env:
-      bandit, darkroom, darkroom-hard, darkroom-permuted, dark-key-to-door
+      bandit, darkroom, darkroom-hard, darkroom-permuted, dark-key-to-door, watermaze
                                         families of tasks of this package
       CartPole-v1, ALE/Pong-v5, my_package:MyEnv-v0
                                         any Gymnasium id: a single task
