@@ -95,7 +95,7 @@ def command(
       minigrid:MiniGrid-Empty-8x8-v0    a task is a layout        (extra minigrid)
       metaworld:reach-v3                a task is a goal of ML1   (extra metaworld)
       my_package:MyFamily               a class of yours; the README shows one
-    --env-arg sets what they take: size=13, layouts=500, gravity=3, max_episode_steps=50.
+    --env-arg sets what they take: size=13, layouts=500, g=3, max_episode_steps=50.
 
     \b
     Learners, by --algo:
