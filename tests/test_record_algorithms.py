@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+import warnings
 from pathlib import Path
 
 import gymnasium as gym
@@ -25,11 +26,11 @@ from historystore.writer import StoreWriter
 
 ON_POLICY = {"n_steps": 32, "batch_size": 32, "n_epochs": 2}
 TRPO = {"n_steps": 32, "batch_size": 32}
-OFF_POLICY = {"learning_starts": 20, "buffer_size": 200, "batch_size": 16}
+OFF_POLICY = {"train_freq": 1, "gradient_steps": 1, "learning_starts": 20, "buffer_size": 200, "batch_size": 16}
 NOISY = {**OFF_POLICY, "action_noise": 0.2}
 CASES = [
     ("a2c", "CartPole-v1", {"n_steps": 16}),
-    ("dqn", "CartPole-v1", {**OFF_POLICY, "target_update_interval": 50}),
+    ("dqn", "CartPole-v1", {**OFF_POLICY, "target_update_interval": 50, "n_steps": 3}),
     ("ppo", "CartPole-v1", ON_POLICY),
     ("qr-dqn", "CartPole-v1", {**OFF_POLICY, "target_update_interval": 50}),
     ("recurrent-ppo", "CartPole-v1", ON_POLICY),
@@ -48,7 +49,7 @@ def recorded(
     path: Path, algo: str, env: str, settings: dict, *, env_args: dict | None = None
 ) -> tuple[Store, LearnerSpec]:
     """Record one learner of 96 steps in this process, checkpoint and all."""
-    plan = plan_recording(algo, env, 5, env_args=env_args, out=path, steps=96, set=settings)
+    plan = plan_recording(algo, env, 5, env_args=env_args, out=path, steps=96, streams=1, set=settings)
     spec, world = spec_of_seed(plan.template, 5), family(env, env_args)
     store = create(path, family=env, observation_space=world.observation_space, action_space=world.action_space)
     with StoreWriter(store) as writer:
@@ -80,14 +81,16 @@ def test_an_algorithm_is_recorded_whole_and_its_checkpoint_acts_as_it_did(
     model.learn(spec.num_steps)
     np.testing.assert_allclose(np.concatenate(seen), steps["reward"], rtol=1e-6)
 
-    is_on_policy = "n_steps" in settings
+    is_on_policy = "learning_starts" not in settings
     assert ("log_prob" in steps, "value" in steps) == (is_on_policy, is_on_policy)
     assert ("raw_action" in steps) == (env == "Pendulum-v1")
     updates = store.updates_table().to_pylist()
     assert len(updates) == (model._n_updates // settings.get("n_epochs", 1) if is_on_policy else model._n_updates)
     assert any(key.startswith("train/") for update in updates for key in update)
 
-    loaded = load_checkpoint(store, learner.row.checkpoint)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        loaded = load_checkpoint(store, learner.row.checkpoint)
     for name, state in model.policy.state_dict().items():
         np.testing.assert_array_equal(loaded.policy.state_dict()[name].numpy(), state.numpy(), err_msg=name)
     obs = steps["observation"][:4]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -125,7 +126,9 @@ def _built(
     model.action_space = space_from_json(document.action_space)
     model.n_envs = document.num_streams if wrapped is None else wrapped.num_envs
     model.seed, seed = None, model.seed  # with a seed, setting up would reset the generators of the whole process
-    model._setup_model()
+    with warnings.catch_warnings():  # the buffer's class and arguments are those of the stored n-step returns
+        warnings.filterwarnings("ignore", message=".*is ignored because a custom `replay_buffer_class`")
+        model._setup_model()
     model.seed = seed
     return model  # type: ignore[no-any-return]
 
