@@ -1,0 +1,35 @@
+"""Observations as a network sees them, as Stable-Baselines3's preprocessing and FlattenExtractor make them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from jaxtyping import Float32, Shaped
+from torch import Tensor
+
+
+class Features:
+    """Turns observations of one space into rows of float32: numbers as they are, Discrete and MultiDiscrete one-hot."""
+
+    def __init__(self, space: spaces.Space[Any]) -> None:
+        self._offsets: np.ndarray | None = None
+        match space:
+            case spaces.Discrete():
+                self._starts, self._offsets, self.num = space.start, np.zeros(1, np.int64), int(space.n)
+            case spaces.MultiDiscrete():
+                sizes = space.nvec.reshape(-1)
+                self._starts, self.num = space.start.reshape(-1), int(sizes.sum())
+                self._offsets = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64)
+            case _:
+                self.num = int(np.prod(space.shape or (1,)))
+
+    def __call__(self, observations: Shaped[np.ndarray, "rows *shape"]) -> Float32[Tensor, "rows features"]:
+        """Return the features of each row, in memory of their own."""
+        flat = observations.reshape(len(observations), -1)  # (rows, numbers)
+        if self._offsets is None:
+            return torch.from_numpy(flat.astype(np.float32))
+        places = torch.from_numpy(flat - self._starts + self._offsets)
+        return torch.zeros(len(flat), self.num).scatter_(1, places, 1.0)
