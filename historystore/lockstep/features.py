@@ -18,11 +18,9 @@ class Features:
         self._offsets: np.ndarray | None = None
         match space:
             case spaces.Discrete():
-                self._starts, self._offsets, self.num = space.start, np.zeros(1, np.int64), int(space.n)
+                self._offsets, self.num = np.zeros(1, np.int64), int(space.n)
             case spaces.MultiDiscrete():
-                sizes = space.nvec.reshape(-1)
-                self._starts, self.num = space.start.reshape(-1), int(sizes.sum())
-                self._offsets = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64)
+                self._offsets, self.num = np.cumsum(space.nvec) - space.nvec, int(space.nvec.sum())
             case _:
                 self.num = int(np.prod(space.shape or (1,)))
 
@@ -31,5 +29,5 @@ class Features:
         flat = observations.reshape(len(observations), -1)  # (rows, numbers)
         if self._offsets is None:
             return torch.from_numpy(flat.astype(np.float32))
-        places = torch.from_numpy(flat - self._starts + self._offsets)
+        places = torch.from_numpy(flat + self._offsets)
         return torch.zeros(len(flat), self.num).scatter_(1, places, 1.0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float32
@@ -12,6 +12,7 @@ from torch import Tensor
 Rows = Float32[Tensor, "learners width"]
 
 
+@runtime_checkable
 class Optimiser(Protocol):
     """What turns gradients into new parameters, each learner for itself."""
 

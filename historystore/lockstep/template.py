@@ -68,8 +68,10 @@ def _space_refusals(model: BaseAlgorithm) -> Iterator[str]:
     is_flat = isinstance(observation, (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary))
     if not is_flat or is_image_space(observation):
         yield f"knows Box (no images), Discrete, MultiDiscrete and MultiBinary observations, got {observation}"
-    elif isinstance(observation, spaces.MultiDiscrete) and observation.nvec.ndim != 1:
-        yield f"knows MultiDiscrete observations in one row, got {observation}"
+    elif isinstance(observation, spaces.MultiDiscrete) and (observation.nvec.ndim != 1 or observation.start.any()):
+        yield f"knows MultiDiscrete observations in one row, from 0, got {observation}"
+    elif isinstance(observation, spaces.Discrete) and observation.start != 0:
+        yield f"knows Discrete observations from 0, got {observation}"
     if not isinstance(action, spaces.Discrete) or action.start != 0:
         yield f"knows Discrete actions from 0, got {action}"
 
