@@ -7,7 +7,7 @@ nothing is defined twice.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -31,6 +31,7 @@ from historystore.lockstep.optimisers import Adam, Optimiser, RmsProp, Rows
 from historystore.lockstep.population import Population
 from historystore.lockstep.ppo import PpoSettings
 
+OnPolicyModel: TypeAlias = "PPO | A2C"
 _PLAIN_ADAM = {"weight_decay": 0, "amsgrad": False, "maximize": False}
 _PLAIN_RMSPROP = {"weight_decay": 0, "momentum": 0, "centered": False, "maximize": False}
 

@@ -76,7 +76,9 @@ class Trace:
 
         self.observations = array(worlds.observation, num_steps + 1)
         """Those that the actions answered, and behind them what the rows show at the end."""
+        self.has_source_view = worlds.has_source_view
         self.views = array(worlds.view, num_steps + 1) if worlds.has_source_view else self.observations
+        """What the learners saw, likewise."""
         self.actions = np.empty((num_steps, worlds.num_rows), np.int64)
         self.terminated = np.empty((num_steps, worlds.num_rows), bool)
         self.truncated = np.empty((num_steps, worlds.num_rows), bool)
@@ -109,5 +111,5 @@ class Trace:
 
     def _see(self, worlds: Worlds, step: int) -> None:
         self.observations[step] = worlds.observation
-        if worlds.has_source_view:
+        if self.has_source_view:
             self.views[step] = worlds.view

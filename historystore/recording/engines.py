@@ -66,7 +66,13 @@ def _classic() -> Engine:
     return ClassicEngine()
 
 
-_ENGINES: dict[str, Callable[[], Engine]] = {"sb3": _sb3, "classic": _classic}
+def _lockstep() -> Engine:
+    from historystore.lockstep.engine import LockstepEngine
+
+    return LockstepEngine()
+
+
+_ENGINES: dict[str, Callable[[], Engine]] = {"sb3": _sb3, "lockstep": _lockstep, "classic": _classic}
 
 
 def engines() -> list[str]:
