@@ -78,19 +78,19 @@ def _step(
 ) -> dict[str, list[float]]:
     """Step one chunk of learners and return its losses, one number a learner."""
     part = slice(chunk.start, chunk.stop)
-    stacked = networks.on(population.rows[part], scratch)
+    grads = scratch.array("grads", len(chunk), population.layout.width)
+    stacked = networks.on(population.rows[part], scratch, grads=grads)
     features, returns, advantages = rollout.features[part], rollout.returns[part], rollout.advantages[part]
     if settings.normalize_advantage:
         advantages = normalized(advantages)
     policy = categorical.likelihood(stacked.policy.forward(features), rollout.actions[part], scratch)
     error = stacked.value.forward(features).squeeze(1) - returns
     num_rows = error.shape[1]
-    grads = scratch.array("grads", len(chunk), population.layout.width)
     grad_logits = categorical.gradient(
         policy, log_prob=advantages / -num_rows, entropy=-settings.ent_coef / num_rows, scratch=scratch
     )
-    stacked.policy.backward(grad_logits, grads)
-    stacked.value.backward((error * (settings.vf_coef * 2 / num_rows)).unsqueeze(1), grads)
+    stacked.policy.backward(grad_logits)
+    stacked.value.backward((error * (settings.vf_coef * 2 / num_rows)).unsqueeze(1))
     clip_gradients(grads, max_norm=settings.max_grad_norm)
     population.optimiser.step(grads, learning_rate=learning_rate, learners=chunk, first=chunk.start)
     return {

@@ -37,9 +37,17 @@ class ActorCritic:
             value=mlp("value_net", "value_net", num_hidden["vf"]),
         )
 
-    def on(self, rows: Float32[Tensor, "learners width"], scratch: Scratch) -> StackedActorCritic:
-        """Return the networks of the learners of `rows`, computing in `scratch`."""
-        return StackedActorCritic(policy=self.policy.on(rows, scratch), value=self.value.on(rows, scratch))
+    def on(
+        self,
+        rows: Float32[Tensor, "learners width"],
+        scratch: Scratch,
+        *,
+        grads: Float32[Tensor, "learners width"] | None = None,
+    ) -> StackedActorCritic:
+        """Return the networks of the learners of `rows`, computing in `scratch`; gradients go to `grads`."""
+        return StackedActorCritic(
+            policy=self.policy.on(rows, scratch, grads=grads), value=self.value.on(rows, scratch, grads=grads)
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

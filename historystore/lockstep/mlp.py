@@ -45,9 +45,15 @@ class Mlp:
             name=head, hidden=tuple(map(linear, hidden)), head=linear(head), activation=activation(activation_name)
         )
 
-    def on(self, rows: Float32[Tensor, "learners width"], scratch: Scratch, *, suffix: str = "") -> StackedMlp:
-        """Return the network of the learners of `rows`, computing in `scratch`."""
-        return StackedMlp(self, rows, scratch, name=f"{self.name}{suffix}")
+    def on(
+        self,
+        rows: Float32[Tensor, "learners width"],
+        scratch: Scratch,
+        *,
+        grads: Float32[Tensor, "learners width"] | None = None,
+    ) -> StackedMlp:
+        """Return the network of the learners of `rows`, computing in `scratch`; `backward` writes to `grads`."""
+        return StackedMlp(self, rows, scratch, grads=grads)
 
 
 class StackedMlp:
@@ -56,48 +62,51 @@ class StackedMlp:
     Results lie in memory that the next call with as many rows a learner overwrites.
     """
 
-    def __init__(self, mlp: Mlp, rows: Float32[Tensor, "learners width"], scratch: Scratch, *, name: str) -> None:
-        self._mlp, self._scratch, self._name = mlp, scratch, name
-        self._num_learners = len(rows)
-        self._weights = [layer.weight.of(rows) for layer in (*mlp.hidden, mlp.head)]  # (L, out, in)
-        self._biases = [layer.bias.of(rows) for layer in (*mlp.hidden, mlp.head)]  # (L, out)
+    def __init__(
+        self,
+        mlp: Mlp,
+        rows: Float32[Tensor, "learners width"],
+        scratch: Scratch,
+        *,
+        grads: Float32[Tensor, "learners width"] | None,
+    ) -> None:
+        self._activation, self._scratch, self._name = mlp.activation, scratch, mlp.name
+        self._num_learners, layers = len(rows), (*mlp.hidden, mlp.head)
+        self._weights = [layer.weight.of(rows) for layer in layers]  # (L, out, in)
+        self._biases = [layer.bias.of(rows) for layer in layers]  # (L, out)
+        self._transposed = [weight.mT for weight in self._weights]
+        self._grads = [] if grads is None else [(layer.weight.of(grads), layer.bias.of(grads)) for layer in layers]
         self._values: list[Tensor] = []
 
     def forward(self, features: Float32[Tensor, "learners rows features"]) -> Float32[Tensor, "learners out rows"]:
         """Return what the head gives, with one column a row of the batch."""
-        function, num_rows = self._mlp.activation, features.shape[1]
-        values = [features]
-        for index in range(len(self._mlp.hidden)):
-            weight, bias = self._weights[index], self._biases[index]
-            shape = (self._num_learners, num_rows, weight.shape[1])
-            value = self._scratch.array(f"{self._name}/value{index}", *shape)
-            torch.baddbmm(
-                bias.unsqueeze(1), values[-1], weight.mT, beta=function.scale, alpha=function.scale, out=value
-            )
-            function.apply(self._scratch.flat(f"{self._name}/value{index}", *shape))
-            values.append(value)
-        self._values = values
-        weight, bias = self._weights[-1], self._biases[-1]
-        out = self._scratch.array(f"{self._name}/out", self._num_learners, weight.shape[1], num_rows)
-        return torch.baddbmm(bias.unsqueeze(2), weight, values[-1].mT, out=out)
+        function, scratch, num_rows, value = self._activation, self._scratch, features.shape[1], features
+        self._values = [features]
+        for index, weight in enumerate(self._transposed[:-1]):
+            name, shape = f"{self._name}/value{index}", (self._num_learners, num_rows, weight.shape[2])
+            out, bias = scratch.array(name, *shape), self._biases[index].unsqueeze(1)
+            value = torch.baddbmm(bias, value, weight, beta=function.scale, alpha=function.scale, out=out)
+            function.apply(scratch.flat(name, *shape))
+            self._values.append(value)
+        weight, bias = self._weights[-1], self._biases[-1].unsqueeze(2)
+        out = scratch.array(f"{self._name}/out", self._num_learners, weight.shape[1], num_rows)
+        return torch.baddbmm(bias, weight, value.mT, out=out)
 
-    def backward(
-        self, grad_out: Float32[Tensor, "learners out rows"], grads: Float32[Tensor, "learners width"]
-    ) -> None:
-        """Write the gradients of the parameters into rows laid out as theirs, after `forward`."""
-        head = self._mlp.head
-        self._put(grads, head, grad_out, self._values[-1], num=len(self._mlp.hidden))
-        torch.sum(grad_out, 2, out=head.bias.of(grads))
-        grad, weight = grad_out.mT, self._weights[-1]
-        for index in reversed(range(len(self._mlp.hidden))):
-            layer, value = self._mlp.hidden[index], self._values[index + 1]
-            grad = torch.bmm(grad, weight, out=self._scratch.array(f"gradient{index}", *value.shape))
-            self._mlp.activation.differentiate(grad, value)
-            self._put(grads, layer, grad.mT, self._values[index], num=index)
-            torch.sum(grad, 1, out=layer.bias.of(grads))
-            weight = self._weights[index]
+    def backward(self, grad_out: Float32[Tensor, "learners out rows"]) -> None:
+        """Write the gradients of the parameters, after `forward`."""
+        weight_grad, bias_grad = self._grads[-1]
+        self._put(weight_grad, grad_out, self._values[-1])
+        torch.sum(grad_out, 2, out=bias_grad)
+        grad = grad_out.mT
+        for index in reversed(range(len(self._weights) - 1)):
+            value, (weight_grad, bias_grad) = self._values[index + 1], self._grads[index]
+            out = self._scratch.array(f"gradient{index}", *value.shape)
+            grad = torch.bmm(grad, self._weights[index + 1], out=out)
+            self._activation.differentiate(grad, value)
+            self._put(weight_grad, grad.mT, self._values[index])
+            torch.sum(grad, 1, out=bias_grad)
 
-    def _put(self, grads: Tensor, layer: Linear, left: Tensor, right: Tensor, *, num: int) -> None:
+    def _put(self, weight_grad: Tensor, left: Tensor, right: Tensor) -> None:
         """Write a weight's gradient; a product straight into the strided rows would be slower by a sixth."""
-        product = self._scratch.array(f"product{num}", self._num_learners, *layer.weight.shape)
-        layer.weight.of(grads).copy_(torch.bmm(left, right, out=product))
+        product = self._scratch.array("product", *weight_grad.shape)
+        weight_grad.copy_(torch.bmm(left, right, out=product))

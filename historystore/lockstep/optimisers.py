@@ -32,29 +32,28 @@ class Adam:
     def __init__(self, rows: Rows, *, betas: tuple[float, float], eps: float) -> None:
         self.state = {"exp_avg": torch.zeros_like(rows), "exp_avg_sq": torch.zeros_like(rows)}
         self.num_steps = torch.zeros(len(rows))
-        self._betas, self._eps = betas, eps
-        self._arrays = [array.unbind() for array in (rows, *self.state.values(), self.num_steps)]
+        self._settings = {"beta1": betas[0], "beta2": betas[1], "eps": eps, "weight_decay": 0.0}
+        self._rows = rows
 
     def step(self, grads: Rows, *, learning_rate: float, learners: Sequence[int], first: int) -> None:
         """Step some learners; the others keep parameters, averages and count."""
-        rows, averages, squares, steps = ([array[learner] for learner in learners] for array in self._arrays)
-        rows_of_grads = grads.unbind()
-        self.num_steps[list(learners)] += 1
-        torch._fused_adam_(
-            rows,
-            [rows_of_grads[learner - first] for learner in learners],
-            averages,
-            squares,
-            [],
-            steps,
-            lr=learning_rate,
-            beta1=self._betas[0],
-            beta2=self._betas[1],
-            weight_decay=0.0,
-            eps=self._eps,
-            amsgrad=False,
-            maximize=False,
-        )
+        arrays = [self._rows, *self.state.values(), self.num_steps]
+        if isinstance(learners, range):
+            part = slice(learners.start, learners.stop)
+            self._step([array[part] for array in arrays], grads[part.start - first : part.stop - first], learning_rate)
+        else:
+            for learner in learners:
+                one = [array[learner : learner + 1] for array in arrays]
+                self._step(one, grads[learner - first : learner - first + 1], learning_rate)
+
+    def _step(self, arrays: Sequence[Tensor], grads: Tensor, learning_rate: float) -> None:
+        """Step consecutive learners; those that have taken as many steps are one array to the kernel."""
+        rows, average, square, num_steps = arrays
+        num_steps += 1
+        is_one = bool((num_steps == num_steps[0]).all())
+        lists = [[array] if is_one else list(array.unbind()) for array in (rows, grads, average, square)]
+        steps = [num_steps[0]] if is_one else list(num_steps.unbind())
+        torch._fused_adam_(*lists, [], steps, lr=learning_rate, amsgrad=False, maximize=False, **self._settings)
 
 
 class RmsProp:
@@ -67,11 +66,12 @@ class RmsProp:
 
     def step(self, grads: Rows, *, learning_rate: float, learners: Sequence[int], first: int) -> None:
         """Step consecutive learners: no algorithm that uses it leaves one out."""
-        assert list(learners) == list(range(first, first + len(grads)))
-        self.num_steps[list(learners)] += 1
-        square = self.state["square_avg"][first : first + len(grads)]
+        assert learners == range(first, first + len(grads))
+        part = slice(first, first + len(grads))
+        self.num_steps[part] += 1
+        square = self.state["square_avg"][part]
         square.mul_(self._alpha).addcmul_(grads, grads, value=1 - self._alpha)
-        self._rows[first : first + len(grads)].addcdiv_(grads, square.sqrt().add_(self._eps), value=-learning_rate)
+        self._rows[part].addcdiv_(grads, square.sqrt().add_(self._eps), value=-learning_rate)
 
 
 def clip_gradients(grads: Rows, *, max_norm: float) -> None:

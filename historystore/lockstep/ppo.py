@@ -24,7 +24,6 @@ from historystore.lockstep.schedules import Schedule
 from historystore.lockstep.scratch import Scratch
 
 _CHUNK = 32
-_LOGGED = ("policy_gradient_loss", "value_loss", "entropy_loss", "loss", "clip_fraction", "approx_kl")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,20 +77,55 @@ def train(
         clip=settings.clip_range(progress_remaining),
         clip_vf=None if settings.clip_range_vf is None else settings.clip_range_vf(progress_remaining),
     )
-    table = _table(rollout)
     explained = rollout.explained_variance()
     logs: list[dict[str, float]] = []
     for chunk in chunks(population.num_learners, size=_CHUNK):
         update = _Update(population, networks, settings, ranges, chunk, scratch)
-        update.run(table[chunk.start : chunk.stop], torch.from_numpy(orders[chunk.start : chunk.stop]))
+        update.run(rollout, torch.from_numpy(orders[chunk.start : chunk.stop]))
         logs += update.logs(explained[chunk.start : chunk.stop])
     return logs
 
 
-def _table(rollout: Rollout) -> Float32[Tensor, "learners steps columns"]:
-    """Return features and everything else of each step side by side: one look-up fetches a minibatch's row."""
-    columns = [rollout.actions.float(), rollout.log_probs, rollout.advantages, rollout.returns, rollout.values]
-    return torch.cat([rollout.features, torch.stack(columns, 2)], 2)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Batch:
+    """Steps of every learner, in one of their orders."""
+
+    features: Float32[Tensor, "learners steps features"]
+    actions: Int64[Tensor, "learners steps"]
+    old_log_probs: Float32[Tensor, "learners steps"]
+    advantages: Float32[Tensor, "learners steps"]
+    returns: Float32[Tensor, "learners steps"]
+    old_values: Float32[Tensor, "learners steps"]
+
+    @classmethod
+    def of(cls, rollout: Rollout, order: Int64[Tensor, "learners steps"], *, chunk: range, scratch: Scratch) -> _Batch:
+        """Fetch some learners' steps in their orders."""
+        index = (order + torch.arange(chunk.start, chunk.stop).unsqueeze(1) * order.shape[1]).flatten()
+        features = scratch.array("features", *order.shape, rollout.features.shape[2])
+        torch.index_select(rollout.features.flatten(0, 1), 0, index, out=features.flatten(0, 1))
+
+        def column(array: Tensor) -> Tensor:
+            return array.flatten()[index].view(order.shape)
+
+        return cls(
+            features=features,
+            actions=column(rollout.actions),
+            old_log_probs=column(rollout.log_probs),
+            advantages=column(rollout.advantages),
+            returns=column(rollout.returns),
+            old_values=column(rollout.values),
+        )
+
+    def cut(self, start: int, stop: int) -> _Batch:
+        """Return some consecutive steps of every learner."""
+        return _Batch(
+            features=self.features[:, start:stop],
+            actions=self.actions[:, start:stop],
+            old_log_probs=self.old_log_probs[:, start:stop],
+            advantages=self.advantages[:, start:stop],
+            returns=self.returns[:, start:stop],
+            old_values=self.old_values[:, start:stop],
+        )
 
 
 class _Update:
@@ -108,53 +142,50 @@ class _Update:
     ) -> None:
         self._population, self._settings, self._ranges, self._scratch = population, settings, ranges, scratch
         self._chunk = chunk
-        self._networks: StackedActorCritic = networks.on(population.rows[chunk.start : chunk.stop], scratch)
         self._grads = scratch.array("grads", len(chunk), population.layout.width)
-        self._active = list(chunk)
+        rows = population.rows[chunk.start : chunk.stop]
+        self._networks: StackedActorCritic = networks.on(rows, scratch, grads=self._grads)
+        self._active: Sequence[int] = chunk
         self._logged: list[Float32[Tensor, "quantities learners"]] = []
         self._num_batches = np.zeros(len(chunk), np.int64)
         self._num_epochs = np.zeros(len(chunk), np.int64)
         self._batches_in_epoch = 0
 
-    def run(self, table: Float32[Tensor, "learners steps columns"], orders: Int64[Tensor, "learners epochs steps"]) -> None:
+    def run(self, rollout: Rollout, orders: Int64[Tensor, "learners epochs steps"]) -> None:
         """Do the epochs."""
-        num_learners, num_steps, num_columns = table.shape
-        rows = table.reshape(-1, num_columns)
-        self._batches_in_epoch = math.ceil(num_steps / self._settings.batch_size)
-        offsets = torch.arange(num_learners).unsqueeze(1) * num_steps
+        num_steps, size = orders.shape[2], self._settings.batch_size
+        self._batches_in_epoch = math.ceil(num_steps / size)
         for epoch in range(self._settings.n_epochs):
-            order = orders[:, epoch] + offsets  # (L, N), rows of the flat table
-            self._num_epochs[[learner - self._chunk.start for learner in self._active]] += 1
-            for start in range(0, num_steps, self._settings.batch_size):
-                index = order[:, start : start + self._settings.batch_size]
-                batch = self._scratch.array("batch", index.numel(), num_columns)
-                torch.index_select(rows, 0, index.reshape(-1), out=batch)
-                self._step(batch.view(*index.shape, num_columns))
+            self._num_epochs[self._places()] += 1
+            batch = _Batch.of(rollout, orders[:, epoch], chunk=self._chunk, scratch=self._scratch)
+            for start in range(0, num_steps, size):
+                self._step(batch.cut(start, min(start + size, num_steps)))
                 if not self._active:
                     return
 
-    def _step(self, batch: Float32[Tensor, "learners rows columns"]) -> None:
+    def _places(self) -> list[int]:
+        """Return the active learners, counted from the chunk's first."""
+        return [learner - self._chunk.start for learner in self._active]
+
+    def _step(self, batch: _Batch) -> None:
         """Do one minibatch: losses, gradients and the optimiser's step."""
-        settings, scratch = self._settings, self._scratch
-        num_learners, num_rows, num_columns = batch.shape
-        num_features = num_columns - 5
-        columns = scratch.array("columns", 5, num_learners, num_rows).copy_(batch[..., num_features:].movedim(2, 0))
-        features, actions = batch[..., :num_features], columns[0].long()
-        values = self._networks.value.forward(features).squeeze(1)
-        policy = categorical.likelihood(self._networks.policy.forward(features), actions, scratch)
-        policy_loss, grad_log_prob, clip_fraction, approx_kl = self._policy_loss(policy.log_prob, columns[1], columns[2])
-        value_loss, grad_value = self._value_loss(values, columns[3], columns[4])
-        entropy_loss = policy.entropy.mean(1).neg_()
-        loss = policy_loss + settings.ent_coef * entropy_loss + settings.vf_coef * value_loss
-        self._logged.append(torch.stack([policy_loss, value_loss, entropy_loss, loss, clip_fraction, approx_kl]))
-        self._stop_those_above(approx_kl)
+        settings, num_rows = self._settings, batch.actions.shape[1]
+        values = self._networks.value.forward(batch.features).squeeze(1)
+        policy = categorical.likelihood(self._networks.policy.forward(batch.features), batch.actions, self._scratch)
+        logged = self._scratch.array("logged", 5, *values.shape)
+        grad_log_prob = self._policy_loss(policy.log_prob, batch, logged)
+        grad_values = self._value_loss(values, batch, logged[1])
+        logged[2] = policy.entropy
+        means = logged.mean(2)
+        self._logged.append(means)
+        self._stop_those_above(means[4])
         if not self._active:
             return
         grad_logits = categorical.gradient(
-            policy, log_prob=grad_log_prob, entropy=-settings.ent_coef / num_rows, scratch=scratch
+            policy, log_prob=grad_log_prob, entropy=-settings.ent_coef / num_rows, scratch=self._scratch
         )
-        self._networks.policy.backward(grad_logits, self._grads)
-        self._networks.value.backward(grad_value.unsqueeze(1), self._grads)
+        self._networks.policy.backward(grad_logits)
+        self._networks.value.backward(grad_values.unsqueeze(1))
         clip_gradients(self._grads, max_norm=settings.max_grad_norm)
         self._population.optimiser.step(
             self._grads,
@@ -166,46 +197,46 @@ class _Update:
     def _policy_loss(
         self,
         log_prob: Float32[Tensor, "learners rows"],
-        old_log_prob: Float32[Tensor, "learners rows"],
-        advantages: Float32[Tensor, "learners rows"],
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return the clipped surrogate loss, its gradient for the log-probabilities, the clipped share and the KL."""
-        shape, scratch = tuple(log_prob.shape), self._scratch
+        batch: _Batch,
+        logged: Float32[Tensor, "quantities learners rows"],
+    ) -> Float32[Tensor, "learners rows"]:
+        """Return the gradient of the clipped surrogate loss; log the surrogate, where it is clipped, and the KL."""
+        shape, scratch, clip = tuple(log_prob.shape), self._scratch, self._ranges.clip
+        advantages = batch.advantages
         if self._settings.normalize_advantage and shape[1] > 1:
             advantages = normalized(advantages)
-        log_ratio = torch.sub(log_prob, old_log_prob, out=scratch.array("log_ratio", *shape))
+        log_ratio = torch.sub(log_prob, batch.old_log_probs, out=scratch.array("log_ratio", *shape))
         ratio = scratch.array("ratio", *shape)
         torch.exp(scratch.flat("log_ratio", *shape), out=scratch.flat("ratio", *shape))
-        clip = self._ranges.clip
-        plain, clipped = advantages * ratio, advantages * ratio.clamp(1 - clip, 1 + clip)
-        loss = torch.minimum(plain, clipped).mean(1).neg_()
-        gradient = plain * (plain <= clipped) * (-1 / shape[1])
-        clip_fraction = ((ratio - 1).abs_() > clip).float().mean(1)
-        approx_kl = ((ratio - 1) - log_ratio).mean(1)
-        return loss, gradient, clip_fraction, approx_kl
+        plain, clipped = advantages * ratio, ratio.clamp(1 - clip, 1 + clip).mul_(advantages)
+        torch.minimum(plain, clipped, out=logged[0])
+        moved = ratio - 1
+        torch.sub(moved, log_ratio, out=logged[4])
+        torch.gt(moved.abs_(), clip, out=logged[3])
+        return plain.mul_(plain <= clipped).mul_(-1 / shape[1])
 
     def _value_loss(
-        self,
-        values: Float32[Tensor, "learners rows"],
-        returns: Float32[Tensor, "learners rows"],
-        old_values: Float32[Tensor, "learners rows"],
-    ) -> tuple[Tensor, Tensor]:
-        """Return the mean squared error, clipped around the old values if asked for, and its weighted gradient."""
+        self, values: Float32[Tensor, "learners rows"], batch: _Batch, logged: Float32[Tensor, "learners rows"]
+    ) -> Float32[Tensor, "learners rows"]:
+        """Return the weighted gradient of the squared error, clipped around the old values if asked for; log it."""
         clip, factor = self._ranges.clip_vf, self._settings.vf_coef * 2 / values.shape[1]
         if clip is None:
-            error = values - returns
-            return error.square().mean(1), error * factor
-        change = values - old_values
-        error = old_values + change.clamp(-clip, clip) - returns
-        return error.square().mean(1), error * factor * (change.abs() <= clip)
+            error = values - batch.returns
+            torch.square(error, out=logged)
+            return error.mul_(factor)
+        change = values - batch.old_values
+        error = batch.old_values + change.clamp(-clip, clip) - batch.returns
+        torch.square(error, out=logged)
+        return error.mul_(factor).mul_(change.abs_() <= clip)
 
     def _stop_those_above(self, approx_kl: Float32[Tensor, " learners"]) -> None:
         """Count the minibatch for the active learners, then take out those whose policy has moved too far."""
-        first, target = self._chunk.start, self._settings.target_kl
-        self._num_batches[[learner - first for learner in self._active]] += 1
+        self._num_batches[self._places()] += 1
+        target = self._settings.target_kl
         if target is not None:
-            kls = approx_kl.tolist()
-            self._active = [learner for learner in self._active if not kls[learner - first] > 1.5 * target]
+            is_far = (approx_kl > 1.5 * target).tolist()
+            if any(is_far):
+                self._active = [learner for learner in self._active if not is_far[learner - self._chunk.start]]
 
     def logs(self, explained_variance: Sequence[float]) -> list[dict[str, float]]:
         """Count the updates, and return what is logged of each learner."""
@@ -213,16 +244,24 @@ class _Update:
         logged = torch.stack(self._logged).numpy().astype(float)  # (minibatches, quantities, L)
         return [self._log(logged[:, :, index], index, explained) for index, explained in enumerate(explained_variance)]
 
-    def _log(self, logged: Float[np.ndarray, "minibatches quantities"], index: int, explained: float) -> dict[str, float]:
+    def _log(
+        self, logged: Float[np.ndarray, "minibatches quantities"], index: int, explained: float
+    ) -> dict[str, float]:
         """Return one learner's log: means over its minibatches, of the KL over those of the last epoch."""
         logged = logged[: self._num_batches[index]]
-        means = dict(zip(_LOGGED, logged.mean(0).tolist(), strict=True))
+        surrogate, value_loss, entropy, clip_fraction, _ = logged.mean(0).tolist()
+        last_surrogate, last_value_loss, last_entropy = logged[-1, :3].tolist()
         in_last_epoch = logged[(self._num_epochs[index] - 1) * self._batches_in_epoch :]
-        log = means | {
-            "loss": float(logged[-1, _LOGGED.index("loss")]),
-            "approx_kl": float(in_last_epoch[:, _LOGGED.index("approx_kl")].mean()),
-            "explained_variance": explained,
+        settings = self._settings
+        log = {
             "learning_rate": self._ranges.learning_rate,
+            "entropy_loss": -entropy,
+            "policy_gradient_loss": -surrogate,
+            "value_loss": value_loss,
+            "approx_kl": float(in_last_epoch[:, 4].mean()),
+            "clip_fraction": clip_fraction,
+            "loss": -last_surrogate - settings.ent_coef * last_entropy + settings.vf_coef * last_value_loss,
+            "explained_variance": explained,
             "n_updates": float(self._population.num_updates[self._chunk.start + index]),
             "clip_range": self._ranges.clip,
         }
