@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 from jaxtyping import Float32
 from torch import Tensor
@@ -58,6 +59,8 @@ class StackedActorCritic:
     value: StackedMlp
 
 
-def chunks(num_learners: int, *, size: int) -> Sequence[range]:
-    """Return ranges of at most `size` learners: all that one of them needs stays in the processor's cache."""
-    return [range(start, min(start + size, num_learners)) for start in range(0, num_learners, size)]
+def chunks(num_learners: int, *, size: int) -> list[range]:
+    """Return even ranges of at most `size` learners: all that one of them needs stays in the processor's cache."""
+    num_chunks = -(-num_learners // size)
+    bounds = [num_learners * index // num_chunks for index in range(num_chunks + 1)]
+    return [range(start, stop) for start, stop in pairwise(bounds)]

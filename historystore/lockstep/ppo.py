@@ -23,7 +23,7 @@ from historystore.lockstep.rollout import Rollout, normalized
 from historystore.lockstep.schedules import Schedule
 from historystore.lockstep.scratch import Scratch
 
-_CHUNK = 32
+_CHUNK = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,18 +77,19 @@ def train(
         clip=settings.clip_range(progress_remaining),
         clip_vf=None if settings.clip_range_vf is None else settings.clip_range_vf(progress_remaining),
     )
-    explained = rollout.explained_variance()
+    table, explained = _table(rollout), rollout.explained_variance()
     logs: list[dict[str, float]] = []
     for chunk in chunks(population.num_learners, size=_CHUNK):
         update = _Update(population, networks, settings, ranges, chunk, scratch)
-        update.run(rollout, torch.from_numpy(orders[chunk.start : chunk.stop]))
-        logs += update.logs(explained[chunk.start : chunk.stop])
+        part = slice(chunk.start, chunk.stop)
+        update.run(table[part], torch.from_numpy(orders[part]))
+        logs += update.logs(explained[part])
     return logs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Batch:
-    """Steps of every learner, in one of their orders."""
+    """Some steps of every learner."""
 
     features: Float32[Tensor, "learners steps features"]
     actions: Int64[Tensor, "learners steps"]
@@ -98,22 +99,17 @@ class _Batch:
     old_values: Float32[Tensor, "learners steps"]
 
     @classmethod
-    def of(cls, rollout: Rollout, order: Int64[Tensor, "learners steps"], *, chunk: range, scratch: Scratch) -> _Batch:
-        """Fetch some learners' steps in their orders."""
-        index = (order + torch.arange(chunk.start, chunk.stop).unsqueeze(1) * order.shape[1]).flatten()
-        features = scratch.array("features", *order.shape, rollout.features.shape[2])
-        torch.index_select(rollout.features.flatten(0, 1), 0, index, out=features.flatten(0, 1))
-
-        def column(array: Tensor) -> Tensor:
-            return array.flatten()[index].view(order.shape)
-
+    def of(cls, table: Float32[Tensor, "learners steps columns"]) -> _Batch:
+        """Take steps apart that lie in rows of features and five more numbers."""
+        num_features = table.shape[2] - 5
+        columns = table[..., num_features:].movedim(2, 0).contiguous()  # (5, L, steps)
         return cls(
-            features=features,
-            actions=column(rollout.actions),
-            old_log_probs=column(rollout.log_probs),
-            advantages=column(rollout.advantages),
-            returns=column(rollout.returns),
-            old_values=column(rollout.values),
+            features=table[..., :num_features],
+            actions=columns[0].long(),
+            old_log_probs=columns[1],
+            advantages=columns[2],
+            returns=columns[3],
+            old_values=columns[4],
         )
 
     def cut(self, start: int, stop: int) -> _Batch:
@@ -126,6 +122,12 @@ class _Batch:
             returns=self.returns[:, start:stop],
             old_values=self.old_values[:, start:stop],
         )
+
+
+def _table(rollout: Rollout) -> Float32[Tensor, "learners steps columns"]:
+    """Return all that an update needs of a step side by side, so that one look-up fetches it."""
+    columns = [rollout.actions.float(), rollout.log_probs, rollout.advantages, rollout.returns, rollout.values]
+    return torch.cat([rollout.features, torch.stack(columns, 2)], 2)
 
 
 class _Update:
@@ -151,17 +153,34 @@ class _Update:
         self._num_epochs = np.zeros(len(chunk), np.int64)
         self._batches_in_epoch = 0
 
-    def run(self, rollout: Rollout, orders: Int64[Tensor, "learners epochs steps"]) -> None:
+    def run(
+        self, table: Float32[Tensor, "learners steps columns"], orders: Int64[Tensor, "learners epochs steps"]
+    ) -> None:
         """Do the epochs."""
-        num_steps, size = orders.shape[2], self._settings.batch_size
+        num_learners, num_steps, num_columns = table.shape
+        size, rows = self._settings.batch_size, table.flatten(0, 1)
+        firsts = torch.arange(num_learners).unsqueeze(1) * num_steps
+        fetched = self._scratch.array("fetched", num_learners, num_steps, num_columns)
         self._batches_in_epoch = math.ceil(num_steps / size)
         for epoch in range(self._settings.n_epochs):
             self._num_epochs[self._places()] += 1
-            batch = _Batch.of(rollout, orders[:, epoch], chunk=self._chunk, scratch=self._scratch)
+            torch.index_select(rows, 0, (orders[:, epoch] + firsts).flatten(), out=fetched.flatten(0, 1))
+            batch = self._prepared(_Batch.of(fetched))
             for start in range(0, num_steps, size):
                 self._step(batch.cut(start, min(start + size, num_steps)))
                 if not self._active:
                     return
+
+    def _prepared(self, batch: _Batch) -> _Batch:
+        """Normalise the advantages of each minibatch; one step alone has none to compare with."""
+        if self._settings.normalize_advantage:
+            num_steps, size = batch.advantages.shape[1], self._settings.batch_size
+            num_whole = num_steps - num_steps % size
+            whole, rest = batch.advantages[:, :num_whole].unflatten(1, (-1, size)), batch.advantages[:, num_whole:]
+            for advantages in (whole, rest):
+                if advantages.shape[-1] > 1:
+                    advantages.copy_(normalized(advantages))
+        return batch
 
     def _places(self) -> list[int]:
         """Return the active learners, counted from the chunk's first."""
@@ -202,13 +221,10 @@ class _Update:
     ) -> Float32[Tensor, "learners rows"]:
         """Return the gradient of the clipped surrogate loss; log the surrogate, where it is clipped, and the KL."""
         shape, scratch, clip = tuple(log_prob.shape), self._scratch, self._ranges.clip
-        advantages = batch.advantages
-        if self._settings.normalize_advantage and shape[1] > 1:
-            advantages = normalized(advantages)
         log_ratio = torch.sub(log_prob, batch.old_log_probs, out=scratch.array("log_ratio", *shape))
         ratio = scratch.array("ratio", *shape)
         torch.exp(scratch.flat("log_ratio", *shape), out=scratch.flat("ratio", *shape))
-        plain, clipped = advantages * ratio, ratio.clamp(1 - clip, 1 + clip).mul_(advantages)
+        plain, clipped = batch.advantages * ratio, ratio.clamp(1 - clip, 1 + clip).mul_(batch.advantages)
         torch.minimum(plain, clipped, out=logged[0])
         moved = ratio - 1
         torch.sub(moved, log_ratio, out=logged[4])

@@ -56,8 +56,8 @@ def advantages_of(
     return advantages
 
 
-def normalized(advantages: Float32[Tensor, "learners rows"]) -> Float32[Tensor, "learners rows"]:
-    """Return each learner's advantages with mean 0 and (unbiased) standard deviation 1."""
-    centred = advantages - advantages.mean(1, keepdim=True)
-    deviation = (centred.square().sum(1, keepdim=True) / (advantages.shape[1] - 1)).sqrt_()
+def normalized(advantages: Float32[Tensor, "*batches rows"]) -> Float32[Tensor, "*batches rows"]:
+    """Return the advantages of each batch with mean 0 and (unbiased) standard deviation 1."""
+    centred = advantages - advantages.mean(-1, keepdim=True)
+    deviation = (centred.square().sum(-1, keepdim=True) / (advantages.shape[-1] - 1)).sqrt_()
     return centred / deviation.add_(1e-8)
