@@ -7,10 +7,13 @@ from functools import partial
 from importlib import metadata
 from typing import Any, Literal
 
+from stable_baselines3 import DQN
+
 from historystore import tasks
 from historystore.documents import LearnerSpec, Provenance
 from historystore.errors import WriteFailed
 from historystore.lockstep.checkpoint import become
+from historystore.lockstep.dqn_run import DqnRun
 from historystore.lockstep.on_policy_run import OnPolicyRun
 from historystore.lockstep.recording import Recording
 from historystore.lockstep.stretch import Run
@@ -25,7 +28,9 @@ from historystore.sb3.provenance import sb3_provenance
 NAME = "lockstep"
 _MOST_LEARNERS = 256
 _MOST_STEPS = 500_000
-"""Steps of all learners between two updates, at most: they wait in memory."""
+"""Steps of all on-policy learners between two updates, at most: they wait in memory, about 200 bytes each."""
+_MOST_REMEMBERED = 6_000_000
+"""Steps in the replay buffers of all learners, at most, about 50 bytes each where observations are small."""
 
 
 class LockstepEngine:
@@ -45,8 +50,10 @@ class LockstepEngine:
 
     def group_size(self, template: LearnerSpec) -> int:
         """Return how many learners fit: more are hardly faster."""
-        num_steps = max(int(template.hyperparameters.get("n_steps") or 2048), 1) * template.num_streams
-        return max(1, min(_MOST_LEARNERS, _MOST_STEPS // num_steps))
+        model = template_model(template)
+        if isinstance(model, DQN):
+            return max(1, min(_MOST_LEARNERS, _MOST_REMEMBERED // min(model.buffer_size, template.num_steps)))
+        return max(1, min(_MOST_LEARNERS, _MOST_STEPS // (model.n_steps * template.num_streams)))
 
     def learn(self, specs: Sequence[LearnerSpec], session: Session) -> Iterator[Finished]:
         """Learn all of them together.
@@ -78,11 +85,13 @@ def template_model(template: LearnerSpec) -> Any:
 
 def _learned(specs: Sequence[LearnerSpec], session: Session) -> Iterator[Finished]:
     model = template_model(specs[0])
+    riders = specs if len(specs) > 1 else [specs[0], specs[0]]  # products of a single matrix round otherwise
     family = tasks.family(specs[0].family, specs[0].env_args)
     num_streams = specs[0].num_streams
-    envs = family.make_batched([spec.task for spec in specs for _ in range(num_streams)])
-    seeds = [None if spec.seed is None else spec.seed + stream for spec in specs for stream in range(num_streams)]
-    run = OnPolicyRun(model, specs, Worlds(envs, seeds=seeds))
+    envs = family.make_batched([spec.task for spec in riders for _ in range(num_streams)])
+    seeds = [None if spec.seed is None else spec.seed + stream for spec in riders for stream in range(num_streams)]
+    worlds = Worlds(envs, seeds=seeds)
+    run: Run = DqnRun(model, riders, worlds) if isinstance(model, DQN) else OnPolicyRun(model, riders, worlds)
     recording = Recording(
         session.writer, specs, fields=session.fields, provenance=partial(_provenance, model, environment=family.env_id)
     )

@@ -10,6 +10,8 @@ from gymnasium import spaces
 from jaxtyping import Float32, Shaped
 from torch import Tensor
 
+from historystore.lockstep.scratch import aligned_rows
+
 
 class Features:
     """Turns observations of one space into rows of float32: numbers as they are, Discrete and MultiDiscrete one-hot."""
@@ -25,9 +27,9 @@ class Features:
                 self.num = int(np.prod(space.shape or (1,)))
 
     def __call__(self, observations: Shaped[np.ndarray, "rows *shape"]) -> Float32[Tensor, "rows features"]:
-        """Return the features of each row, in memory of their own."""
+        """Return the features of each row, in aligned memory of their own."""
         flat = observations.reshape(len(observations), -1)  # (rows, numbers)
+        features = aligned_rows(len(flat), self.num)
         if self._offsets is None:
-            return torch.from_numpy(flat.astype(np.float32))
-        places = torch.from_numpy(flat + self._offsets)
-        return torch.zeros(len(flat), self.num).scatter_(1, places, 1.0)
+            return features.copy_(torch.from_numpy(flat))
+        return features.scatter_(1, torch.from_numpy(flat + self._offsets), 1.0)

@@ -10,9 +10,7 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor
 
-_LANES = 16
-"""Rows start at multiples of this many numbers, so that their matrices lie where the processor loads them whole."""
-
+from historystore.lockstep.scratch import padded
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parameter:
@@ -48,8 +46,8 @@ class Layout:
 
     @property
     def width(self) -> int:
-        """Numbers in a row: the parameters, and zeros up to a multiple of 16."""
-        return -(-max(parameter.stop for parameter in self.parameters.values()) // _LANES) * _LANES
+        """Numbers in a row: the parameters, and zeros up to a multiple of 64 bytes."""
+        return padded(max(parameter.stop for parameter in self.parameters.values()))
 
     def rows(self, num_learners: int) -> Float32[Tensor, "learners width"]:
         """Return rows of zeros."""

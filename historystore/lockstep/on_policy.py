@@ -19,7 +19,7 @@ from historystore.lockstep.actor_critic import ActorCritic, StackedActorCritic, 
 from historystore.lockstep.features import Features
 from historystore.lockstep.population import Population
 from historystore.lockstep.rollout import Rollout, advantages_of
-from historystore.lockstep.scratch import Scratch
+from historystore.lockstep.scratch import Scratch, aligned_rows
 from historystore.lockstep.worlds import Trace, Worlds
 
 _CHUNK = 32
@@ -108,8 +108,9 @@ class Collector:
             gae_lambda=self._settings.gae_lambda,
         )
         advantages = advantages.view(num_steps, num_learners, num_streams).permute(1, 2, 0)
+        lived = aligned_rows(num_learners, num_streams, num_steps, self._features.num).copy_(features[:, :, :-1])
         return Rollout(
-            features=features[:, :, :-1].flatten(1, 2),
+            features=lived.flatten(1, 2),
             actions=torch.from_numpy(actions).flatten(1),
             log_probs=chosen.flatten(1),
             values=values[:, :, :-1].flatten(1),
@@ -140,7 +141,7 @@ class Collector:
         places[order] = np.arange(len(learners)) - np.repeat(np.cumsum(counts) - counts, counts)
         features = self._features(views)
         num_blocks = -(-int(counts.max()) // _ENDS_AT_ONCE)
-        padded = torch.zeros(num_blocks, self._num_learners, _ENDS_AT_ONCE, self._features.num)
+        padded = aligned_rows(num_blocks, self._num_learners, _ENDS_AT_ONCE, self._features.num)
         blocks, slots = places // _ENDS_AT_ONCE, places % _ENDS_AT_ONCE
         padded[blocks, learners, slots] = features
         values = torch.stack([self._values(block) for block in padded]).numpy()

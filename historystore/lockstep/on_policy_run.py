@@ -32,7 +32,7 @@ class OnPolicyRun:
             self.population,
             self._networks,
             worlds,
-            RolloutSettings(n_steps=model.n_steps, gamma=model.gamma, gae_lambda=model.gae_lambda),
+            RolloutSettings(n_steps=model.n_steps, gamma=float(model.gamma), gae_lambda=float(model.gae_lambda)),
             generators=self._generators.actions,
             scratch=self._scratch,
         )

@@ -21,7 +21,7 @@ from historystore.lockstep.optimisers import clip_gradients
 from historystore.lockstep.population import Population
 from historystore.lockstep.rollout import Rollout, normalized
 from historystore.lockstep.schedules import Schedule
-from historystore.lockstep.scratch import Scratch
+from historystore.lockstep.scratch import Scratch, padded
 
 _CHUNK = 64
 
@@ -82,7 +82,7 @@ def train(
     for chunk in chunks(population.num_learners, size=_CHUNK):
         update = _Update(population, networks, settings, ranges, chunk, scratch)
         part = slice(chunk.start, chunk.stop)
-        update.run(table[part], torch.from_numpy(orders[part]))
+        update.run(table[part], torch.from_numpy(orders[part]), num_features=rollout.features.shape[2])
         logs += update.logs(explained[part])
     return logs
 
@@ -99,10 +99,9 @@ class _Batch:
     old_values: Float32[Tensor, "learners steps"]
 
     @classmethod
-    def of(cls, table: Float32[Tensor, "learners steps columns"]) -> _Batch:
-        """Take steps apart that lie in rows of features and five more numbers."""
-        num_features = table.shape[2] - 5
-        columns = table[..., num_features:].movedim(2, 0).contiguous()  # (5, L, steps)
+    def of(cls, table: Float32[Tensor, "learners steps columns"], *, num_features: int) -> _Batch:
+        """Take rows of a table apart."""
+        columns = table[..., num_features : num_features + 5].movedim(2, 0).contiguous()  # (5, L, steps)
         return cls(
             features=table[..., :num_features],
             actions=columns[0].long(),
@@ -125,9 +124,14 @@ class _Batch:
 
 
 def _table(rollout: Rollout) -> Float32[Tensor, "learners steps columns"]:
-    """Return all that an update needs of a step side by side, so that one look-up fetches it."""
-    columns = [rollout.actions.float(), rollout.log_probs, rollout.advantages, rollout.returns, rollout.values]
-    return torch.cat([rollout.features, torch.stack(columns, 2)], 2)
+    """Return all that an update needs of a step side by side, so that one look-up fetches it; zeros fill it up."""
+    num_features = rollout.features.shape[2]
+    table = torch.zeros(*rollout.actions.shape, padded(num_features + 5))
+    table[..., :num_features] = rollout.features
+    columns = (rollout.actions, rollout.log_probs, rollout.advantages, rollout.returns, rollout.values)
+    for index, column in enumerate(columns):
+        table[..., num_features + index] = column
+    return table
 
 
 class _Update:
@@ -154,7 +158,11 @@ class _Update:
         self._batches_in_epoch = 0
 
     def run(
-        self, table: Float32[Tensor, "learners steps columns"], orders: Int64[Tensor, "learners epochs steps"]
+        self,
+        table: Float32[Tensor, "learners steps columns"],
+        orders: Int64[Tensor, "learners epochs steps"],
+        *,
+        num_features: int,
     ) -> None:
         """Do the epochs."""
         num_learners, num_steps, num_columns = table.shape
@@ -165,7 +173,7 @@ class _Update:
         for epoch in range(self._settings.n_epochs):
             self._num_epochs[self._places()] += 1
             torch.index_select(rows, 0, (orders[:, epoch] + firsts).flatten(), out=fetched.flatten(0, 1))
-            batch = self._prepared(_Batch.of(fetched))
+            batch = self._prepared(_Batch.of(fetched, num_features=num_features))
             for start in range(0, num_steps, size):
                 self._step(batch.cut(start, min(start + size, num_steps)))
                 if not self._active:
@@ -191,7 +199,7 @@ class _Update:
         settings, num_rows = self._settings, batch.actions.shape[1]
         values = self._networks.value.forward(batch.features).squeeze(1)
         policy = categorical.likelihood(self._networks.policy.forward(batch.features), batch.actions, self._scratch)
-        logged = self._scratch.array("logged", 5, *values.shape)
+        logged = torch.empty(5, *values.shape)
         grad_log_prob = self._policy_loss(policy.log_prob, batch, logged)
         grad_values = self._value_loss(values, batch, logged[1])
         logged[2] = policy.entropy

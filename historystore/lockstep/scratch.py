@@ -1,4 +1,10 @@
-"""Memory that a computation over learners uses again and again."""
+"""Memory that a computation over learners uses again and again, laid out so that learners do not touch each other.
+
+Two things make the last bit of a learner's numbers depend on where it stands in an array. A matrix product may round
+otherwise when a matrix starts elsewhere relative to 64 bytes; and functions that are not exact (exp, sigmoid) round the
+last few elements of an array otherwise than the others. So each learner's part begins at a multiple of 64 bytes, and such
+functions are applied to arrays that end at one (`tests/test_lockstep_leaks.py`).
+"""
 
 from __future__ import annotations
 
@@ -7,17 +13,24 @@ from math import prod
 import torch
 from torch import Tensor
 
-_LANES = 64
-"""A multiple of every vector length: PyTorch rounds the last few elements of an array otherwise than the others."""
+LANES = 16
+"""Numbers of float32 in 64 bytes."""
+_TAIL = 64
+"""A multiple of what PyTorch's vector loops take at once."""
+
+
+def padded(size: int, *, to: int = LANES) -> int:
+    """Return the next multiple of `to`."""
+    return -(-size // to) * to
+
+
+def aligned_rows(*shape: int) -> Tensor:
+    """Return zeros whose rows, the last axis, begin at multiples of 64 bytes."""
+    return torch.zeros(*shape[:-1], padded(shape[-1]))[..., : shape[-1]]
 
 
 class Scratch:
-    """Arrays by name and shape, made at first use and kept.
-
-    Each lies at the head of a flat one whose length is a multiple of `_LANES`. A function that is not exact to the last
-    bit (exp, sigmoid) is applied to the whole flat array: then a learner's numbers do not depend on how many others
-    stand in the same array (`tests/test_lockstep_leaks.py`).
-    """
+    """Arrays by name and shape, made at first use and kept; the first axis is learners, each at a multiple of 64 bytes."""
 
     def __init__(self) -> None:
         self._flat: dict[tuple[str, tuple[int, ...]], Tensor] = {}
@@ -28,12 +41,14 @@ class Scratch:
         try:
             return self._shaped[name, shape]
         except KeyError:
-            size = prod(shape)
-            flat = torch.zeros(-(-size // _LANES) * _LANES)
+            size = prod(shape[1:])
+            stride = padded(size)
+            flat = torch.zeros(padded(shape[0] * stride, to=_TAIL))
             self._flat[name, shape] = flat
-            return self._shaped.setdefault((name, shape), flat[:size].view(shape))
+            shaped = flat[: shape[0] * stride].view(shape[0], stride)[:, :size].unflatten(1, shape[1:])
+            return self._shaped.setdefault((name, shape), shaped)
 
     def flat(self, name: str, *shape: int) -> Tensor:
-        """Return the flat array that `array(name, *shape)` is the head of."""
+        """Return the flat array that `array(name, *shape)` lies in: its elements, and room between and behind them."""
         self.array(name, *shape)
         return self._flat[name, shape]

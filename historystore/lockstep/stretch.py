@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from historystore.lockstep.population import Population
 from historystore.lockstep.worlds import Trace
@@ -31,6 +31,7 @@ class Stretch:
     updates: list[Update]
 
 
+@runtime_checkable
 class Run(Protocol):
     """Learners of one template, from their first step to their last."""
 

@@ -26,6 +26,7 @@ from historystore.errors import InvalidValue
 from historystore.lockstep.a2c import A2cSettings
 from historystore.lockstep.activations import activations
 from historystore.lockstep.actor_critic import ActorCritic
+from historystore.lockstep.dqn import DqnSettings
 from historystore.lockstep.layout import Layout
 from historystore.lockstep.optimisers import Adam, Optimiser, RmsProp, Rows
 from historystore.lockstep.population import Population
@@ -89,7 +90,7 @@ def _on_policy_refusals(model: Any) -> Iterator[str]:
 def _dqn_refusals(model: Any) -> Iterator[str]:
     if type(model.replay_buffer) is not ReplayBuffer or model.replay_buffer_kwargs or model.optimize_memory_usage:
         yield "knows the plain replay buffer and n_steps=1 alone, got another one"
-    if isinstance(model.train_freq, tuple) and model.train_freq[1] == TrainFrequencyUnit.EPISODE.value:
+    if model.train_freq.unit is TrainFrequencyUnit.EPISODE:
         yield "counts train_freq in steps, got episodes"
 
 
@@ -152,9 +153,9 @@ def ppo_settings(model: PPO) -> PpoSettings:
         clip_range=clip_range,
         clip_range_vf=clip_range_vf,
         normalize_advantage=model.normalize_advantage,
-        ent_coef=model.ent_coef,
-        vf_coef=model.vf_coef,
-        max_grad_norm=model.max_grad_norm,
+        ent_coef=float(model.ent_coef),
+        vf_coef=float(model.vf_coef),
+        max_grad_norm=float(model.max_grad_norm),
         target_kl=model.target_kl,
     )
 
@@ -164,7 +165,25 @@ def a2c_settings(model: A2C) -> A2cSettings:
     return A2cSettings(
         learning_rate=model.lr_schedule,
         normalize_advantage=model.normalize_advantage,
-        ent_coef=model.ent_coef,
-        vf_coef=model.vf_coef,
-        max_grad_norm=model.max_grad_norm,
+        ent_coef=float(model.ent_coef),
+        vf_coef=float(model.vf_coef),
+        max_grad_norm=float(model.max_grad_norm),
+    )
+
+
+def dqn_settings(model: DQN) -> DqnSettings:
+    """Return the hyperparameters of a DQN model."""
+    train_freq: Any = model.train_freq
+    return DqnSettings(
+        learning_rate=model.lr_schedule,
+        exploration=model.exploration_schedule,
+        buffer_size=model.buffer_size,
+        learning_starts=model.learning_starts,
+        batch_size=model.batch_size,
+        tau=float(model.tau),
+        gamma=float(model.gamma),
+        train_freq=train_freq.frequency,
+        gradient_steps=model.gradient_steps,
+        target_update_interval=model.target_update_interval,
+        max_grad_norm=float(model.max_grad_norm),
     )

@@ -74,6 +74,8 @@ class Trace:
         def array(first: np.ndarray, length: int) -> np.ndarray:
             return np.empty((length, *first.shape), first.dtype)
 
+        self.length = num_steps
+        """Steps that have room."""
         self.observations = array(worlds.observation, num_steps + 1)
         """Those that the actions answered, and behind them what the rows show at the end."""
         self.has_source_view = worlds.has_source_view
@@ -92,6 +94,11 @@ class Trace:
     def rewards(self) -> Num[np.ndarray, "time rows"]:
         """The rewards, as the environments gave them."""
         return np.stack(self._rewards)
+
+    @property
+    def last_reward(self) -> Num[np.ndarray, " rows"]:
+        """The rewards of the latest step."""
+        return self._rewards[-1]
 
     @property
     def num_steps(self) -> int:
