@@ -88,7 +88,10 @@ def collect(model: Any) -> Rollout:
 
 def shuffled_with_witnesses(rollout: Rollout, *, rng: np.random.Generator) -> Rollout:
     """Return the rollout of learner 0, with learners beside it whose rollouts hold the same steps in other orders."""
-    orders = [np.arange(rollout.actions.shape[1]), *(rng.permutation(rollout.actions.shape[1]) for _ in range(WITNESSES))]
+    orders = [
+        np.arange(rollout.actions.shape[1]),
+        *(rng.permutation(rollout.actions.shape[1]) for _ in range(WITNESSES)),
+    ]
     return Rollout(
         **{name: torch.cat([getattr(rollout, name)[:, order] for order in orders]) for name in rollout.__slots__}
     )

@@ -49,7 +49,9 @@ HYPERPARAMETERS = st.fixed_dictionaries(
         "learning_rate": rates(),
         "gamma": st.floats(0.8, 1.0),
         "gae_lambda": st.floats(0.5, 1.0),
-        "clip_range": st.one_of(st.floats(0.02, 0.4), st.builds(LinearSchedule, st.just(0.3), st.just(0.05), st.just(1.0))),
+        "clip_range": st.one_of(
+            st.floats(0.02, 0.4), st.builds(LinearSchedule, st.just(0.3), st.just(0.05), st.just(1.0))
+        ),
         "clip_range_vf": st.one_of(st.none(), st.floats(0.05, 1.0)),
         "normalize_advantage": st.booleans(),
         "ent_coef": st.sampled_from([0.0, 0.01, 0.1]),

@@ -53,7 +53,9 @@ def train(
     population.num_updates[:] += 1
     logs: list[dict[str, float]] = []
     for chunk in chunks(population.num_learners, size=_CHUNK):
-        losses = _step(population, networks, rollout, settings, learning_rate=learning_rate, chunk=chunk, scratch=scratch)
+        losses = _step(
+            population, networks, rollout, settings, learning_rate=learning_rate, chunk=chunk, scratch=scratch
+        )
         for index, learner in enumerate(chunk):
             logs.append(
                 {

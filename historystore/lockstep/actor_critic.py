@@ -23,9 +23,7 @@ class ActorCritic:
     value: Mlp
 
     @classmethod
-    def of(
-        cls, layout: Layout, *, num_hidden: Mapping[str, int], activation_name: str
-    ) -> ActorCritic:
+    def of(cls, layout: Layout, *, num_hidden: Mapping[str, int], activation_name: str) -> ActorCritic:
         """Find the networks in the layout of a policy; `num_hidden` counts the hidden layers of `pi` and `vf`."""
 
         def mlp(name: str, head: str, count: int) -> Mlp:

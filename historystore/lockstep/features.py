@@ -26,7 +26,7 @@ class Features:
             case _:
                 self.num = int(np.prod(space.shape or (1,)))
 
-    def __call__(self, observations: Shaped[np.ndarray, "rows *shape"]) -> Float32[Tensor, "rows features"]:
+    def __call__(self, observations: Shaped[np.ndarray, rows * shape]) -> Float32[Tensor, "rows features"]:
         """Return the features of each row, in aligned memory of their own."""
         flat = observations.reshape(len(observations), -1)  # (rows, numbers)
         features = aligned_rows(len(flat), self.num)

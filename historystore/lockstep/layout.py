@@ -12,6 +12,7 @@ from torch import Tensor
 
 from historystore.lockstep.scratch import padded
 
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parameter:
     """A stretch of a row, and the shape it has in the network."""

@@ -6,16 +6,16 @@ arrays: matrix products go learner by learner, and every size is the same whoeve
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32, Int64, Shaped
+from jaxtyping import Float32, Int64, Shaped
 from torch import Tensor
 
 from historystore.lockstep import categorical
-from historystore.lockstep.actor_critic import ActorCritic, StackedActorCritic, chunks
+from historystore.lockstep.actor_critic import ActorCritic, chunks
 from historystore.lockstep.features import Features
 from historystore.lockstep.population import Population
 from historystore.lockstep.rollout import Rollout, advantages_of
@@ -132,7 +132,7 @@ class Collector:
         return torch.from_numpy(gained)
 
     def _values_of_ends(
-        self, views: Shaped[np.ndarray, "ends *view"], learners: Int64[np.ndarray, " ends"]
+        self, views: Shaped[np.ndarray, ends * view], learners: Int64[np.ndarray, " ends"]
     ) -> Float32[np.ndarray, " ends"]:
         """Return the values of single views of some learners, so many of each learner at once."""
         order = np.argsort(learners, kind="stable")

@@ -47,7 +47,9 @@ class OnPolicyRun:
         done = self.num_steps
         trace, rollout = self._collector.collect(lambda steps: on_step(done + steps))
         self.num_steps = done + trace.num_steps
-        logs = self._train(rollout, progress_remaining=1.0 - self.num_steps * self._spec.num_streams / self._spec.num_steps)
+        logs = self._train(
+            rollout, progress_remaining=1.0 - self.num_steps * self._spec.num_streams / self._spec.num_steps
+        )
         return Stretch(trace=trace, updates=[Update(step=self.num_steps, logs=logs)])
 
     def complete(self, model: OnPolicyModel, learner: int) -> None:

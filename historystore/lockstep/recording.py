@@ -91,9 +91,7 @@ class Recording:
                     wall_time_s=wall_time_s,
                 )
 
-    def finish(
-        self, learner: int, status: Status, *, error: str | None = None, checkpoint: str | None = None
-    ) -> None:
+    def finish(self, learner: int, status: Status, *, error: str | None = None, checkpoint: str | None = None) -> None:
         """End one learner with the steps that were added; write them first.
 
         Raises:

@@ -18,8 +18,8 @@ class Ends:
 
     step: int
     rows: Int64[np.ndarray, " ends"]
-    observations: Shaped[np.ndarray, "ends *shape"]
-    views: Shaped[np.ndarray, "ends *view"]
+    observations: Shaped[np.ndarray, ends * shape]
+    views: Shaped[np.ndarray, ends * view]
     """What the learner would have seen next."""
 
 
@@ -41,7 +41,7 @@ class Worlds:
         """Learners x streams."""
         return self._envs.num_envs
 
-    def step(self, actions: Shaped[np.ndarray, "rows *action"], *, step: int) -> tuple[Outcome, Ends | None]:
+    def step(self, actions: Shaped[np.ndarray, rows * action], *, step: int) -> tuple[Outcome, Ends | None]:
         """Step every row, and begin the next episode where one ended."""
         observation, reward, terminated, truncated = self._envs.step(actions)
         outcome = Outcome(reward=reward, terminated=terminated, truncated=truncated)
@@ -54,7 +54,7 @@ class Worlds:
         self.view = self._view()
         return outcome, ends
 
-    def _view(self) -> Shaped[np.ndarray, "rows *view"]:
+    def _view(self) -> Shaped[np.ndarray, rows * view]:
         return self._envs.source_observation() if self.has_source_view else self.observation
 
 
