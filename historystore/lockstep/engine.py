@@ -52,8 +52,10 @@ class LockstepEngine:
         """Return how many learners fit: more are hardly faster."""
         model = template_model(template)
         if isinstance(model, DQN):
-            return max(1, min(_MOST_LEARNERS, _MOST_REMEMBERED // min(model.buffer_size, template.num_steps)))
-        return max(1, min(_MOST_LEARNERS, _MOST_STEPS // (model.n_steps * template.num_streams)))
+            num_fitting = _MOST_REMEMBERED // min(model.buffer_size, template.num_steps)
+        else:
+            num_fitting = _MOST_STEPS // int(model.n_steps * template.num_streams)
+        return max(1, min(_MOST_LEARNERS, num_fitting))
 
     def learn(self, specs: Sequence[LearnerSpec], session: Session) -> Iterator[Finished]:
         """Learn all of them together.

@@ -27,7 +27,7 @@ class Parameter:
 
     def of(self, rows: Float32[Tensor, "learners width"]) -> Tensor:
         """Return this parameter of all learners, (learners, *shape), in the memory of their rows."""
-        return rows[:, self.start : self.stop].unflatten(1, self.shape)
+        return rows[:, self.start : self.stop].view(len(rows), *self.shape)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -119,7 +119,7 @@ class Collector:
         )
 
     def _cut_off(self, trace: Trace) -> Float32[Tensor, "steps rows"]:
-        """Return what the steps that a time limit ended would have gone on to earn, discounted, as the critic has it."""
+        """Return what the steps that a time limit ended would have gone on to earn, discounted, by the critic."""
         gained = np.zeros(trace.truncated.shape, np.float32)
         cut = [ends for ends in trace.ends if (trace.truncated & ~trace.terminated)[ends.step, ends.rows].any()]
         if not cut:

@@ -32,8 +32,7 @@ class Adam:
     def __init__(self, rows: Rows, *, betas: tuple[float, float], eps: float) -> None:
         self.state = {"exp_avg": torch.zeros_like(rows), "exp_avg_sq": torch.zeros_like(rows)}
         self.num_steps = torch.zeros(len(rows))
-        self._settings = {"beta1": betas[0], "beta2": betas[1], "eps": eps, "weight_decay": 0.0}
-        self._rows = rows
+        self._rows, self._betas, self._eps = rows, betas, eps
 
     def step(self, grads: Rows, *, learning_rate: float, learners: Sequence[int], first: int) -> None:
         """Step some learners; the others keep parameters, averages and count."""
@@ -51,9 +50,22 @@ class Adam:
         rows, average, square, num_steps = arrays
         num_steps += 1
         is_one = bool((num_steps == num_steps[0]).all())
-        lists = [[array] if is_one else list(array.unbind()) for array in (rows, grads, average, square)]
-        steps = [num_steps[0]] if is_one else list(num_steps.unbind())
-        torch._fused_adam_(*lists, [], steps, lr=learning_rate, amsgrad=False, maximize=False, **self._settings)
+        together = [[array] if is_one else list(array.unbind()) for array in (rows, grads, average, square)]
+        torch._fused_adam_(
+            together[0],
+            together[1],
+            together[2],
+            together[3],
+            [],
+            [num_steps[0]] if is_one else list(num_steps.unbind()),
+            lr=learning_rate,
+            beta1=self._betas[0],
+            beta2=self._betas[1],
+            weight_decay=0.0,
+            eps=self._eps,
+            amsgrad=False,
+            maximize=False,
+        )
 
 
 class RmsProp:

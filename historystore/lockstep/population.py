@@ -31,7 +31,7 @@ class Population:
 
     def is_finite(self) -> list[bool]:
         """Return of each learner whether all its parameters are numbers."""
-        return torch.isfinite(self.rows.sum(1)).tolist()  # type: ignore[no-any-return]
+        return torch.isfinite(self.rows.sum(1)).tolist()
 
     def load(
         self, learner: int, parameters: Mapping[str, Tensor], *, optimiser: Sequence[Mapping[str, Tensor]] = ()

@@ -184,7 +184,8 @@ class _Update:
         if self._settings.normalize_advantage:
             num_steps, size = batch.advantages.shape[1], self._settings.batch_size
             num_whole = num_steps - num_steps % size
-            whole, rest = batch.advantages[:, :num_whole].unflatten(1, (-1, size)), batch.advantages[:, num_whole:]
+            whole, rest = batch.advantages[:, :num_whole], batch.advantages[:, num_whole:]
+            whole = whole.view(len(whole), num_whole // size, size)
             for advantages in (whole, rest):
                 if advantages.shape[-1] > 1:
                     advantages.copy_(normalized(advantages))

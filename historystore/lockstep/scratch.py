@@ -1,9 +1,9 @@
 """Memory that a computation over learners uses again and again, laid out so that learners do not touch each other.
 
 Two things make the last bit of a learner's numbers depend on where it stands in an array. A matrix product may round
-otherwise when a matrix starts elsewhere relative to 64 bytes; and functions that are not exact (exp, sigmoid) round the
-last few elements of an array otherwise than the others. So each learner's part begins at a multiple of 64 bytes, and such
-functions are applied to arrays that end at one (`tests/test_lockstep_leaks.py`).
+otherwise when a matrix starts elsewhere relative to 64 bytes; and functions that are not exact (exp, sigmoid) round
+the last few elements of an array otherwise than the others. So each learner's part begins at a multiple of 64 bytes,
+and such functions are applied to arrays that end at one (`tests/test_lockstep_leaks.py`).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def aligned_rows(*shape: int) -> Tensor:
 
 
 class Scratch:
-    """Arrays by name and shape, made at first use and kept; the first axis is learners, each at a multiple of 64 bytes."""
+    """Arrays by name and shape, made at first use and kept; learners come first, each at a multiple of 64 bytes."""
 
     def __init__(self) -> None:
         self._flat: dict[tuple[str, tuple[int, ...]], Tensor] = {}
@@ -45,7 +45,7 @@ class Scratch:
             stride = padded(size)
             flat = torch.zeros(padded(shape[0] * stride, to=_TAIL))
             self._flat[name, shape] = flat
-            shaped = flat[: shape[0] * stride].view(shape[0], stride)[:, :size].unflatten(1, shape[1:])
+            shaped = flat[: shape[0] * stride].view(shape[0], stride)[:, :size].view(shape)
             return self._shaped.setdefault((name, shape), shaped)
 
     def flat(self, name: str, *shape: int) -> Tensor:

@@ -61,7 +61,8 @@ def _refusals(model: Any) -> Iterator[str]:
     if policy.activation_fn not in [getattr(nn, name) for name in activations()]:
         yield f"knows the activations {', '.join(activations())}, got {policy.activation_fn.__name__}"
     if _optimiser(policy.optimizer) is None:
-        yield f"knows Adam and RMSprop without weight decay and momentum, got {type(policy.optimizer).__name__} otherwise"
+        name = type(policy.optimizer).__name__
+        yield f"knows Adam and RMSprop without weight decay and momentum, got {name} otherwise"
     yield from _dqn_refusals(model) if is_dqn else _on_policy_refusals(model)
 
 
