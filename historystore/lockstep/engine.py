@@ -14,6 +14,7 @@ from historystore.documents import LearnerSpec, Provenance
 from historystore.errors import WriteFailed
 from historystore.lockstep.checkpoint import become
 from historystore.lockstep.dqn_run import DqnRun
+from historystore.lockstep.limits import ENGINE
 from historystore.lockstep.on_policy_run import OnPolicyRun
 from historystore.lockstep.recording import Recording
 from historystore.lockstep.stretch import Run
@@ -25,7 +26,6 @@ from historystore.recording.messages import Finished
 from historystore.sb3.checkpoint import save_checkpoint
 from historystore.sb3.provenance import sb3_provenance
 
-NAME = "lockstep"
 _MOST_LEARNERS = 256
 _MOST_STEPS = 500_000
 """Steps of all on-policy learners between two updates, at most: they wait in memory, about 200 bytes each."""
@@ -156,4 +156,4 @@ def _finished(
 
 def _provenance(model: Any, spec: LearnerSpec, *, environment: str) -> Provenance:
     found = sb3_provenance(model, spec, environment=environment)
-    return found.model_copy(update={"engine": NAME, "engine_version": metadata.version("historystore")})
+    return found.model_copy(update={"engine": ENGINE, "engine_version": metadata.version("historystore")})

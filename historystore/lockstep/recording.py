@@ -8,15 +8,14 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from historystore.documents import LearnerSpec, Provenance, Status
-from historystore.errors import InvalidValue
 from historystore.learner_writer import LearnerWriter
+from historystore.lockstep.limits import FIELDS
 from historystore.lockstep.stretch import Stretch, Update
 from historystore.lockstep.worlds import Ends
 from historystore.writer import StoreWriter
 
 _STEPS_AT_ONCE = 2048
 """Steps of a learner that wait before they are written: a writer's work for a block hardly depends on its length."""
-_KNOWN = ("log_prob", "value", "raw_action", "source_observation")
 
 
 class Recording:
@@ -37,13 +36,7 @@ class Recording:
         fields: Sequence[str] | None,
         provenance: Callable[[LearnerSpec], Provenance],
     ) -> None:
-        for name in fields or ():
-            if name not in _KNOWN:
-                raise InvalidValue(
-                    f"fields: --engine lockstep cannot record {name}, expected one of {', '.join(_KNOWN)}. "
-                    "Leave it out, or take --engine sb3."
-                )
-        self._fields = _KNOWN if fields is None else tuple(fields)
+        self._fields = FIELDS if fields is None else tuple(fields)
         self._num_streams = specs[0].num_streams
         self._learners: dict[int, LearnerWriter] = {
             index: writer.begin(spec, provenance=provenance(spec)) for index, spec in enumerate(specs)
