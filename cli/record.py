@@ -37,6 +37,12 @@ class _Terminated(KeyboardInterrupt):
 @click.option(
     "--algo", metavar="NAME|MODULE:CLASS", required=True, shell_complete=completed(algorithms), help="What learns."
 )
+@click.option(
+    "--engine",
+    type=click.Choice(["sb3", "lockstep"]),
+    show_default="the algorithm's own",
+    help="What carries ppo, a2c or dqn out.",
+)
 @click.option("--env", metavar="NAME", required=True, shell_complete=completed(worlds), help="The world it learns in.")
 @click.option(
     "--env-arg",
@@ -109,6 +115,14 @@ def command(
     decides the policy (Mlp, Cnn or MultiInput) unless --policy does. For td3 and ddpg, --set action_noise=0.1 is the
     standard deviation of Gaussian noise on actions scaled to [-1, 1].
 
+    \b
+    Engines, by --engine, for ppo, a2c and dqn:
+      sb3        the default and the reference: Stable-Baselines3, one learner at a time; images, recurrence,
+                 continuous actions, checkpoints on the way
+      lockstep   hundreds of learners at once in each worker, for small networks on flat observations and discrete
+                 actions: the same updates, an order of magnitude faster; of checkpoints, final alone
+    They draw other random numbers, so a learner of one is another learner than that of the other.
+
     The same command again skips what is complete and records the rest, whatever stopped it the first time (Ctrl-C, a
     crash, a full disk). Other settings are other learners, which may share the store. The number of workers changes
     nothing in what is recorded.
@@ -126,6 +140,7 @@ def command(
     Examples:
       hist record --algo ppo --env darkroom --seeds 0-999
       hist record --algo dqn --env darkroom-hard --seeds 0-288 --out hard
+      hist record --engine lockstep --algo ppo --env darkroom --seeds 0-999 --streams 1
       hist record --algo ppo --env darkroom --seeds 0-9 --steps 50000 --set learning_rate=1e-3 --set n_steps=64
       hist record --algo a2c --env darkroom --seeds 7 --set 'policy_kwargs={"net_arch": [128, 128]}'
       hist record --algo sac --env Pendulum-v1 --seeds 0-3

@@ -55,7 +55,8 @@ def record(
         env: the task family, such as "darkroom"; a learner's seed decides its task.
         seeds: such as "0-99,205" (inclusive), an integer, or integers.
         env_args: arguments of the family that are not to be its defaults, such as {"size": 13}.
-        engine: what learns, "sb3" by default.
+        engine: what carries the algorithm out: "lockstep" advances many small PPO, A2C or DQN learners together,
+            "sb3" does what Stable-Baselines3 can; the algorithm's own by default.
         out: the store's directory or URL, made when it is not there; `<env>-<algo>` by default.
         steps: environment steps of a learner over all its streams, rounded up to whole rollouts.
         streams: parallel environments of a learner.

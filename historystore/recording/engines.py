@@ -66,7 +66,13 @@ def _classic(policies: str | None) -> Engine:
     return ClassicEngine(policies=policies)
 
 
-_ENGINES: dict[str, Callable[[str | None], Engine]] = {"sb3": _sb3, "classic": _classic}
+def _lockstep(_policies: str | None) -> Engine:
+    from historystore.lockstep.engine import LockstepEngine
+
+    return LockstepEngine()
+
+
+_ENGINES: dict[str, Callable[[str | None], Engine]] = {"sb3": _sb3, "lockstep": _lockstep, "classic": _classic}
 
 
 def engines() -> list[str]:

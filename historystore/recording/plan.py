@@ -16,6 +16,8 @@ from historystore.documents import LearnerSpec
 from historystore.errors import InvalidValue, SpaceMismatch
 from historystore.fields import check_names
 from historystore.folder import DOCUMENT, check_free
+from historystore.lockstep.limits import ENGINE as LOCKSTEP
+from historystore.lockstep.limits import check_recording as check_lockstep
 from historystore.places import Place, place_of
 from historystore.recording.algorithms import Algorithm, algorithm
 from historystore.recording.engines import DEFAULT, engines
@@ -137,6 +139,8 @@ def plan_recording(
         raise InvalidValue(f"--checkpoints: {learning.name} has no model to store, got {checkpoints}. Leave it out.")
     check_names(fields or ())
     checkpoint_interval(checkpoints)
+    if engine == LOCKSTEP:
+        check_lockstep(fields=fields, checkpoints=checkpoints)
     shard_format(format, profile=profile)
     place = place_of(out if out is not None else _default_name(family, algo))
     todo, num_retried = _todo(_shared(place), template, wanted, policies)
