@@ -57,14 +57,16 @@ def model_of(algorithm: str, space: str, *, num_streams: int, seed: int, **hyper
     return model
 
 
-class _Nothing(BaseCallback):
+class Nothing(BaseCallback):
+    """Asks for nothing."""
+
     def _on_step(self) -> bool:
         return True
 
 
 def collect(model: Any) -> Rollout:
     """Let an on-policy model live a rollout, and return it as learners in lockstep take it, with one learner."""
-    callback = _Nothing()
+    callback = Nothing()
     callback.init_callback(model)
     buffer = model.rollout_buffer
     model.collect_rollouts(model.env, callback, buffer, n_rollout_steps=model.n_steps)
