@@ -40,7 +40,9 @@ def learner_specs(
     ]
 
 
-def recorded(path: Path, specs: list[LearnerSpec], *, group_size: int, **settings: Any) -> list[Finished]:
+def recorded(
+    path: Path, specs: list[LearnerSpec], *, group_size: int, policies: str | None = None, **settings: Any
+) -> list[Finished]:
     """Record learners into a new store, so many at a time."""
     rooms, ended = family(specs[0].family, specs[0].env_args), []
     spaces = {"observation_space": rooms.observation_space, "action_space": rooms.action_space}
@@ -49,5 +51,5 @@ def recorded(path: Path, specs: list[LearnerSpec], *, group_size: int, **setting
             **{"writer": writer, "fields": None, "checkpoints": None, "watch": lambda num_steps: None, **settings}
         )
         for start in range(0, len(specs), group_size):
-            ended += ClassicEngine().learn(specs[start : start + group_size], session)
+            ended += ClassicEngine(policies=policies).learn(specs[start : start + group_size], session)
     return ended

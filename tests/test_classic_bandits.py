@@ -25,7 +25,7 @@ def _play(agent, means, *, num_steps):
         choice = agent.act(step, NOTHING)
         choices.append(choice)
         rewards = means[choice.actions]
-        agent.learn(choice.actions, Outcome(rewards, rewards < 0, NOTHING))
+        agent.learn(choice.actions, Outcome(rewards, rewards < 0, rewards < 0, NOTHING))
     return [np.stack(part) for part in zip(*choices, strict=True)]
 
 
@@ -87,7 +87,7 @@ def test_bandit_learners_end_at_an_arm_that_is_nearly_the_best(build):
         actions = agent.act(step, NOTHING).actions
         paid.append(means[np.arange(60), actions])
         rewards = (rng.random(60) < paid[-1]).astype(float)
-        agent.learn(actions, Outcome(rewards, rewards < 0, NOTHING))
+        agent.learn(actions, Outcome(rewards, rewards < 0, rewards < 0, NOTHING))
     share = np.mean(paid[-200:], axis=0) / means.max(axis=1)
     assert (share >= 0.9).mean() >= 0.9
     assert np.mean(paid[:20], axis=0).mean() < 0.8 * means.max(axis=1).mean()

@@ -45,7 +45,8 @@ def test_values_move_as_watkins_says_and_nothing_lies_behind_an_end():
         reward, terminated = rng.random(), bool(rng.random() < 0.3)
         choice = agent.act(step, np.array([state]))
         assert choice.actions[0] == table[state].argmax()
-        agent.learn(np.array([action]), Outcome(np.array([reward]), np.array([terminated]), np.array([following])))
+        is_end = np.array([terminated])
+        agent.learn(np.array([action]), Outcome(np.array([reward]), is_end, is_end, np.array([following])))
         goal = reward + (0 if terminated else 0.9 * table[following].max())
         table[state, action] += 0.5 * (goal - table[state, action])
 

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Int64, Shaped
+from jaxtyping import Bool, Float, Shaped
 
 
 class Choice(NamedTuple):
-    """What each learner does, and the logarithm of how likely it was to do that."""
+    """What each learner does, and the logarithm of how likely it was to do that (None where that is no number)."""
 
-    actions: Int64[np.ndarray, " learners"]
-    log_probs: Float[np.ndarray, " learners"]
+    actions: Shaped[np.ndarray, "learners ..."]
+    log_probs: Float[np.ndarray, " learners"] | None
 
 
 class Outcome(NamedTuple):
@@ -21,6 +21,8 @@ class Outcome(NamedTuple):
 
     rewards: Float[np.ndarray, " learners"]
     terminated: Bool[np.ndarray, " learners"]
+    is_end: Bool[np.ndarray, " learners"]
+    """Terminated or truncated: what `act` sees next is of another episode."""
     following: Shaped[np.ndarray, "learners ..."]
 
 
@@ -33,7 +35,7 @@ class Update(NamedTuple):
 
 @runtime_checkable
 class Agent(Protocol):
-    """Many learners of one algorithm; actions count from 0."""
+    """Many learners of one algorithm; Discrete actions count from 0."""
 
     @property
     def num_bytes(self) -> int:
@@ -44,7 +46,7 @@ class Agent(Protocol):
         """Choose an action for each learner, which sees one row."""
         ...
 
-    def learn(self, actions: Int[np.ndarray, " learners"], outcome: Outcome) -> None:
+    def learn(self, actions: Shaped[np.ndarray, "learners ..."], outcome: Outcome) -> None:
         """Learn from the step that `act` was asked for last."""
         ...
 

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import gymnasium as gym
-import numpy as np
-from jaxtyping import Int64
 
 from historystore.classic.agent import Agent
 from historystore.classic.draws import learner_generators
 from historystore.classic.expert import NoisyExpert
+from historystore.classic.guides import OptimalGuide, RecordedGuide
 from historystore.classic.q_learning import QLearning
 from historystore.classic.settings import (
     ExpertSettings,
@@ -28,13 +27,20 @@ from historystore.errors import InvalidValue
 from historystore.tasks.protocol import BatchedEnv, KnowsBest
 
 
-def build_agent(template: LearnerSpec, seeds: Sequence[int], envs: BatchedEnv) -> Agent:
-    """Build the learners of a template that have these seeds and act in these environments.
+def build_agent(specs: Sequence[LearnerSpec], envs: BatchedEnv, *, policies: str | None) -> Agent:
+    """Build the learners of some specifications of one template, which act in these environments.
+
+    `policies` is the store of the models that act, where specifications name some.
 
     Raises:
         InvalidValue: a hyperparameter is out of its range, or the algorithm cannot act in such environments.
     """
-    settings, generators = settings_of(template), learner_generators(seeds)
+    template = specs[0]
+    settings, generators = settings_of(template), learner_generators([spec.seed or 0 for spec in specs])
+    if isinstance(settings, NoiseSettings | ExpertSettings):
+        guide = _optimal(template, envs) if settings.policy_from is None else _recorded(specs, policies)
+        space = envs.action_space
+        return NoisyExpert(settings, generators, guide=guide, action_space=space, num_steps=template.num_steps)
     actions = _discrete(template.algorithm, envs.action_space)
     num_actions, num_steps = int(actions.n), template.num_steps
     match settings:
@@ -45,15 +51,6 @@ def build_agent(template: LearnerSpec, seeds: Sequence[int], envs: BatchedEnv) -
         case QLearningSettings():
             space = envs.source_observation_space or envs.observation_space
             return QLearning(settings, generators, space=space, num_actions=num_actions, num_steps=num_steps)
-        case NoiseSettings() | ExpertSettings():
-            guide = _guide(template, envs)
-
-            def best_actions() -> Int64[np.ndarray, " learners"]:
-                return guide.expert_actions() - int(actions.start)
-
-            return NoisyExpert(
-                settings, generators, best_actions=best_actions, num_actions=num_actions, num_steps=num_steps
-            )
     raise AssertionError(f"no algorithm has {type(settings).__name__}")
 
 
@@ -63,10 +60,15 @@ def _discrete(algorithm: str, space: gym.Space[Any]) -> gym.spaces.Discrete:
     return space
 
 
-def _guide(template: LearnerSpec, envs: BatchedEnv) -> KnowsBest:
+def _recorded(specs: Sequence[LearnerSpec], policies: str | None) -> RecordedGuide:
+    assert policies is not None, "specifications that name a model come with its store"
+    return RecordedGuide.load(policies, [str(spec.hyperparameters["policy_from"]) for spec in specs])
+
+
+def _optimal(template: LearnerSpec, envs: BatchedEnv) -> OptimalGuide:
     if not isinstance(envs, KnowsBest):
         raise InvalidValue(
-            f"{template.algorithm}: needs an optimal policy, and {template.family} knows none. Use an algorithm that "
-            "learns, such as --algo ppo."
+            f"{template.algorithm}: needs an optimal policy, and {template.family} knows none. Give a store of trained "
+            "models with --set policy_from=STORE, or use an algorithm that learns, such as --algo ppo."
         )
-    return envs
+    return OptimalGuide(envs, first_action=getattr(envs.action_space, "start", 0))

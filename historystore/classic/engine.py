@@ -21,7 +21,14 @@ _MOST_STATE_BYTES = 2**28
 
 
 class ClassicEngine:
-    """Learners as array operations: each of a group is one row."""
+    """Learners as array operations: each of a group is one row.
+
+    Args:
+        policies: the store of the models that act, where specifications name some.
+    """
+
+    def __init__(self, *, policies: str | None = None) -> None:
+        self._policies = policies
 
     def check(self, template: LearnerSpec) -> None:
         """Build one learner.
@@ -33,20 +40,21 @@ class ClassicEngine:
             raise InvalidValue(
                 f"--streams: {template.algorithm} has one, got {template.num_streams}. Record more seeds instead."
             )
-        Group([template])
+        Group([template], policies=self._policies)
 
     def group_size(self, template: LearnerSpec) -> int:
         """Return as many learners as fit the memory that a worker may take for them."""
         space = tasks.family(template.family, template.env_args).observation_space
         num_bytes = 0 if space.shape is None else math.prod(space.shape) * np.dtype(space.dtype).itemsize
-        rooms = (_MOST_ROW_BYTES // max(num_bytes, 1), _MOST_STATE_BYTES // max(Group([template]).num_bytes, 1))
+        num_learner_bytes = Group([template], policies=self._policies).num_bytes
+        rooms = (_MOST_ROW_BYTES // max(num_bytes, 1), _MOST_STATE_BYTES // max(num_learner_bytes, 1))
         return max(min(_MOST_LEARNERS, *rooms), 1)
 
     def learn(self, specs: Sequence[LearnerSpec], session: Session) -> Iterator[Finished]:
         """Learn all of them step by step; if one raises, each is learned again alone."""
         recording = GroupRecording(specs, session)
         try:
-            group = Group(specs)
+            group = Group(specs, policies=self._policies)
             for step in range(specs[0].num_steps):
                 group.step(recording)
                 session.watch((step + 1) * len(specs))

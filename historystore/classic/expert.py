@@ -1,20 +1,23 @@
-"""Showing what an optimal policy does, with noise that falls (AD-eps) or holds still (experts)."""
+"""Showing what a policy does, an optimal or a trained one, with noise that falls (AD-eps) or holds still (experts)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Any
 
+import gymnasium as gym
 import numpy as np
-from jaxtyping import Int64, Shaped
+from jaxtyping import Shaped
 
 from historystore.classic.agent import Choice, Outcome, Update
-from historystore.classic.mixture import EPSILON, EpsilonGreedy
+from historystore.classic.guides import Guide
+from historystore.classic.mixture import EPSILON, epsilon_mixture
 from historystore.classic.schedule import Schedule
 from historystore.classic.settings import ExpertSettings, NoiseSettings
 
 
 class NoisyExpert:
-    """Does what is best, but acts at random in a share epsilon of the steps.
+    """Does what its guide does, but acts at random in a share epsilon of the steps.
 
     With an epsilon that falls from 1, a history improves as if somebody had learned it: noise distillation, or AD-eps
     (Zisman et al., "Emergence of In-Context Reinforcement Learning from Noise Distillation", arXiv 2312.12275). There,
@@ -26,29 +29,31 @@ class NoisyExpert:
         settings: NoiseSettings | ExpertSettings,
         generators: Sequence[np.random.Generator],
         *,
-        best_actions: Callable[[], Int64[np.ndarray, " learners"]],
-        num_actions: int,
+        guide: Guide,
+        action_space: gym.Space[Any],
         num_steps: int,
     ) -> None:
-        self._best_actions = best_actions
+        self._guide = guide
+        self._is_first = np.ones(len(generators), dtype=bool)
         self._schedule = (
             Schedule.of(settings, num_steps=num_steps)
             if isinstance(settings, NoiseSettings)
             else Schedule.constant(settings.epsilon, num_steps=num_steps)
         )
-        self._policy = EpsilonGreedy(generators, num_actions=num_actions, schedule=self._schedule)
+        self._policy = epsilon_mixture(generators, space=action_space, schedule=self._schedule)
 
     @property
     def num_bytes(self) -> int:
-        """Next to nothing."""
-        return 0
+        """What the guide holds in memory."""
+        return self._guide.num_bytes
 
-    def act(self, step: int, seen: Shaped[np.ndarray, "learners ..."]) -> Choice:
-        """Prefer what is best where everybody is."""
-        return self._policy.choose(step, self._best_actions())
+    def act(self, step: int, seen: Any) -> Choice:
+        """Prefer what the guide does where everybody is."""
+        return self._policy.choose(step, self._guide.actions(seen, self._is_first))
 
-    def learn(self, actions: Int64[np.ndarray, " learners"], outcome: Outcome) -> None:
-        """Learn nothing."""
+    def learn(self, actions: Shaped[np.ndarray, "learners ..."], outcome: Outcome) -> None:
+        """Learn nothing but where episodes begin."""
+        self._is_first = outcome.is_end
 
     def update(self, step: int) -> Update | None:
         """Return the epsilon that acts from now on, where it changes."""

@@ -18,13 +18,16 @@ Columns = dict[str, np.ndarray]
 
 
 class Group:
-    """The learners of some specifications of one template; environments are seeded as the learners are."""
+    """The learners of some specifications of one template; environments are seeded as the learners are.
 
-    def __init__(self, specs: Sequence[LearnerSpec]) -> None:
+    `policies` is the store of the models that act, where specifications name some.
+    """
+
+    def __init__(self, specs: Sequence[LearnerSpec], *, policies: str | None = None) -> None:
         template, seeds = specs[0], [spec.seed or 0 for spec in specs]
         family = tasks.family(template.family, template.env_args)
         self._envs = family.make_batched([spec.task for spec in specs])
-        self._agent = build_agent(template, seeds, self._envs)
+        self._agent = build_agent(specs, self._envs, policies=policies)
         self._first_action = getattr(self._envs.action_space, "start", 0)
         self._step = 0
         self._look(self._envs.reset(seeds=seeds))
@@ -45,13 +48,13 @@ class Group:
             "reward": rewards,
             "terminated": terminated,
             "truncated": truncated,
-            "log_prob": choice.log_probs.astype(np.float32),
+            **({} if choice.log_probs is None else {"log_prob": choice.log_probs.astype(np.float32)}),
             **self._source_columns(),
         }
         self._look(following)
-        self._agent.learn(choice.actions, Outcome(rewards, terminated, self._seen))
-        self._step += 1
         led_to, is_end = self._shown, terminated | truncated
+        self._agent.learn(choice.actions, Outcome(rewards, terminated, is_end, self._seen))
+        self._step += 1
         if has_ends := bool(is_end.any()):
             self._look(self._envs.reset(is_end))
         recording.add(row, is_end=is_end if has_ends else None, following=led_to, shown=self._shown)

@@ -1,19 +1,31 @@
-"""Acting greedily, but at random in a share of the steps."""
+"""Doing what is preferred, but something at random in a share of the steps."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any, Protocol, runtime_checkable
 
+import gymnasium as gym
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Int64, Shaped
 
 from historystore.classic.agent import Choice
 from historystore.classic.draws import Draws
 from historystore.classic.schedule import Schedule
+from historystore.errors import InvalidValue
 
 EPSILON = "rollout/exploration_rate"
 """What Stable-Baselines3 calls epsilon in its logs."""
+
+
+@runtime_checkable
+class Mixture(Protocol):
+    """Chooses between what is preferred and something at random."""
+
+    def choose(self, step: int, greedy: Shaped[np.ndarray, "learners ..."]) -> Choice:
+        """Choose for each learner."""
+        ...
 
 
 class EpsilonGreedy:
@@ -39,3 +51,40 @@ class EpsilonGreedy:
         other = epsilon / self._num_actions
         self._log_greedy = math.log(1.0 - epsilon + other)
         self._log_other = math.log(other) if other else -math.inf
+
+
+class EpsilonUniform:
+    """Takes the preferred action with probability `1 - epsilon`, else one drawn uniformly from all of a bounded Box.
+
+    Part of that distribution is a point and part a density, so no probability is given.
+    """
+
+    def __init__(self, generators: Sequence[np.random.Generator], *, space: gym.spaces.Box, schedule: Schedule) -> None:
+        self._space = space
+        self._schedule = schedule
+        self._draws = Draws(generators, num_draws=1 + math.prod(space.shape))
+
+    def choose(self, step: int, greedy: Shaped[np.ndarray, "learners ..."]) -> Choice:
+        """Choose between the preferred action and a random one."""
+        low, high = self._space.low, self._space.high
+        chance, *which = self._draws.next()
+        shares = np.stack(which, axis=-1).reshape(len(chance), *self._space.shape)  # (learners, *action)
+        uniform = (low + shares * (high - low)).astype(self._space.dtype)
+        is_random = (chance < self._schedule.epsilon(step)).reshape(-1, *(1 for _ in self._space.shape))
+        return Choice(np.where(is_random, uniform, greedy), None)
+
+
+def epsilon_mixture(generators: Sequence[np.random.Generator], *, space: gym.Space[Any], schedule: Schedule) -> Mixture:
+    """Return how chance is mixed into actions of a space.
+
+    Raises:
+        InvalidValue: the space is neither Discrete nor a bounded Box of floats.
+    """
+    if isinstance(space, gym.spaces.Discrete):
+        return EpsilonGreedy(generators, num_actions=int(space.n), schedule=schedule)
+    if isinstance(space, gym.spaces.Box) and space.is_bounded() and np.issubdtype(space.dtype, np.floating):
+        return EpsilonUniform(generators, space=space, schedule=schedule)
+    raise InvalidValue(
+        f"noise: expected Discrete actions or a bounded Box of floats, got {space}. Use an algorithm that learns, such "
+        "as --algo ppo."
+    )

@@ -76,13 +76,21 @@ class QLearningSettings(NoisySettings):
     epsilon_final: Share = 0.02
 
 
-class NoiseSettings(NoisySettings):
+class GuidedSettings(Settings):
+    """Of those that show what a policy does: the family's optimal one, or a trained one."""
+
+    policy_from: str | None = None
+    """For `hist record`, a store with trained models; in specifications the name of the checkpoint that acts. None, in
+    specifications left out, for the optimal policy."""
+
+
+class NoiseSettings(NoisySettings, GuidedSettings):
     """Of `NoiseDistillation`."""
 
     policies: ClassVar[tuple[str, ...]] = ("Optimal",)
 
 
-class ExpertSettings(Settings):
+class ExpertSettings(GuidedSettings):
     """Of `Expert`."""
 
     policies: ClassVar[tuple[str, ...]] = ("Optimal",)

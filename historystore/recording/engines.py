@@ -54,19 +54,19 @@ class Engine(Protocol):
         ...
 
 
-def _sb3() -> Engine:
+def _sb3(_policies: str | None) -> Engine:
     from historystore.recording.engine import Sb3Engine
 
     return Sb3Engine()
 
 
-def _classic() -> Engine:
+def _classic(policies: str | None) -> Engine:
     from historystore.classic.engine import ClassicEngine
 
-    return ClassicEngine()
+    return ClassicEngine(policies=policies)
 
 
-_ENGINES: dict[str, Callable[[], Engine]] = {"sb3": _sb3, "classic": _classic}
+_ENGINES: dict[str, Callable[[str | None], Engine]] = {"sb3": _sb3, "classic": _classic}
 
 
 def engines() -> list[str]:
@@ -74,10 +74,10 @@ def engines() -> list[str]:
     return list(_ENGINES)
 
 
-def engine_of(spec: LearnerSpec) -> Engine:
+def engine_of(spec: LearnerSpec, *, policies: str | None = None) -> Engine:
     """Load the engine of a specification.
 
     Its name is a hyperparameter, left out for the default one: the same algorithm draws other random numbers in another
-    engine, so it is another learner.
+    engine, so it is another learner. `policies` is the store of the models that act, where specifications name some.
     """
-    return _ENGINES[str(spec.hyperparameters.get("engine", DEFAULT))]()
+    return _ENGINES[str(spec.hyperparameters.get("engine", DEFAULT))](policies)

@@ -121,7 +121,7 @@ def _warmed(job: Job) -> Warm:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            engine = engine_of(job.template)
+            engine = engine_of(job.template, policies=job.policies_store)
             if torch := sys.modules.get("torch"):  # an engine without it starts seconds sooner
                 torch.set_num_threads(1)
             engine.check(job.template)

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field, TypeAdapter
 
 from historystore.documents import Document, LearnerSpec
+from historystore.recording.recorded_policies import RecordedPolicies
 from historystore.shards import FormatName, Profile
 
 
@@ -26,6 +27,13 @@ class Job(Document):
     seal_s: float
     format: FormatName
     profile: Profile | None
+    policies: RecordedPolicies | None = None
+    """The trained models that act, where they do."""
+
+    @property
+    def policies_store(self) -> str | None:
+        """Where those are."""
+        return None if self.policies is None else self.policies.store
 
 
 class Warm(Document):

@@ -22,6 +22,7 @@ from historystore.recording.engines import DEFAULT, engines
 from historystore.recording.hyperparameters import resolve_hyperparameters
 from historystore.recording.policies import resolve_policy, source_space
 from historystore.recording.presets import preset
+from historystore.recording.recorded_policies import POLICY_FROM, RECORDED, RecordedPolicies, recorded_policies
 from historystore.recording.signature import signature
 from historystore.resumption import checkpoint_interval
 from historystore.seeds import Seeds, parse_seeds
@@ -42,7 +43,7 @@ class RecordPlan:
 
     place: Place
     template: LearnerSpec
-    """The learner without its task and seed."""
+    """The learner without its task, its seed, and the model that acts."""
     seeds: Seeds
     todo: tuple[int, ...]
     """The seeds whose learners are recorded, in order; the others are complete."""
@@ -61,6 +62,8 @@ class RecordPlan:
     format: FormatName
     profile: Profile | None
     """None for the format's own."""
+    policies: RecordedPolicies | None
+    """The trained models that act; None where none do."""
 
     @property
     def path(self) -> Path:
@@ -118,11 +121,14 @@ def plan_recording(
     num_steps = _num_steps(steps, chosen.num_steps, algo=algo, env=family.name)
     hyperparameters = resolve_hyperparameters(known, chosen.hyperparameters, set or {})
     hyperparameters |= _engine_mark(engine or learning.engine, learning)
+    wanted = _checked_count(parse_seeds(seeds))
+    policies = _policies(hyperparameters.pop(POLICY_FROM, None), family, wanted) if learning.engine == CLASSIC else None
+    named = RECORDED if policies else resolve_policy(policy or chosen.policy, known, observations=source_space(family))
     template = LearnerSpec(
         family=family.name,
         env_args=family.args,
         algorithm=learning.name,
-        policy=resolve_policy(policy or chosen.policy, known, observations=source_space(family)),
+        policy=named,
         hyperparameters=hyperparameters,
         num_streams=num_streams,
         num_steps=_lived_steps(num_steps, hyperparameters, num_streams=num_streams),
@@ -132,9 +138,8 @@ def plan_recording(
     check_names(fields or ())
     checkpoint_interval(checkpoints)
     shard_format(format, profile=profile)
-    wanted = _checked_count(parse_seeds(seeds))
     place = place_of(out if out is not None else _default_name(family, algo))
-    todo, num_retried = _todo(_shared(place), template, wanted)
+    todo, num_retried = _todo(_shared(place), template, wanted, policies)
     return RecordPlan(
         place=place,
         template=template,
@@ -150,13 +155,25 @@ def plan_recording(
         seal_s=_positive("--seal-s", seal_s, DEFAULT_SEAL_S),
         format=format,
         profile=profile,
+        policies=policies,
     )
 
 
-def spec_of_seed(template: LearnerSpec, seed: int) -> LearnerSpec:
-    """Return the specification of the learner with that seed, its task included."""
+def spec_of_seed(template: LearnerSpec, seed: int, *, policies: RecordedPolicies | None = None) -> LearnerSpec:
+    """Return the specification of the learner with that seed: with its task, and the model that acts where one does."""
     task = tasks.family(template.family, template.env_args).task_of_seed(seed)
-    return template.model_copy(update={"seed": seed, "task": task})
+    spec = template.model_copy(update={"seed": seed, "task": task})
+    if policies is None:
+        return spec
+    named = {**template.hyperparameters, POLICY_FROM: policies.checkpoint(task)}
+    return spec.model_copy(update={"hyperparameters": named})
+
+
+def _policies(path: str | None, family: tasks.Family, seeds: Seeds) -> RecordedPolicies | None:
+    """Return the trained models in a store, one for the task of each seed."""
+    if path is None:
+        return None
+    return recorded_policies(path, family=family, tasks=map(family.task_of_seed, seeds))
 
 
 def _engine_mark(name: str, learning: Algorithm) -> dict[str, str]:
@@ -181,14 +198,19 @@ def _shared(place: Place) -> Place:
     return place
 
 
-def _todo(place: Place, template: LearnerSpec, seeds: Seeds) -> tuple[tuple[int, ...], int]:
+def _todo(
+    place: Place, template: LearnerSpec, seeds: Seeds, policies: RecordedPolicies | None
+) -> tuple[tuple[int, ...], int]:
     """Return the seeds that are not complete in the store, and how many of them it holds in another state."""
     place.settle()
     if not place.exists(DOCUMENT):
         check_free(place)
         return tuple(seeds), 0
     status = _matching_store(place, template.family).status_of()
-    states = {seed: status.get(spec_of_seed(template, seed).id) for seed in seeds} if status else dict.fromkeys(seeds)
+    if status:
+        states = {seed: status.get(spec_of_seed(template, seed, policies=policies).id) for seed in seeds}
+    else:
+        states = dict.fromkeys(seeds)
     todo = tuple(seed for seed, state in states.items() if state != "complete")
     return todo, sum(states[seed] is not None for seed in todo)
 

@@ -66,10 +66,15 @@ def signature(algorithm: Algorithm) -> Signature:
 def _settings_signature(algorithm: str, settings: type[Settings]) -> Signature:
     """Return what a model of settings takes, one kind a field."""
     parameters = {
-        name: Parameter(name=name, kinds=frozenset({type(field.default).__name__}), default=field.default)
+        name: Parameter(name=name, kinds=_kinds_of_default(field.default), default=field.default)
         for name, field in settings.model_fields.items()
     }
     return Signature(algorithm=algorithm, parameters=parameters, policies=settings.policies)
+
+
+def _kinds_of_default(value: Any) -> frozenset[str]:
+    """Return what a setting takes: the kind of its default, or text where it is None."""
+    return frozenset({"str", "None"} if value is None else {type(value).__name__})
 
 
 def _parameters(lineage: Sequence[ClassSource]) -> dict[str, Parameter]:

@@ -44,9 +44,9 @@ class Worker:
             ) as writer:
                 self._channel.send(Ready(pid=os.getpid()))
                 session = Session(writer=writer, fields=job.fields, checkpoints=job.checkpoints, watch=self._watch)
-                engine = engine_of(job.template)
+                engine = engine_of(job.template, policies=job.policies_store)
                 while isinstance(message := self._messages.get(), Learn) and not self._is_stopping:
-                    specs = [spec_of_seed(job.template, seed) for seed in message.seeds]
+                    specs = [spec_of_seed(job.template, seed, policies=job.policies) for seed in message.seeds]
                     for finished in engine.learn(specs, session):
                         self._channel.send(finished)
         except HistoryError as problem:

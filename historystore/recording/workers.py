@@ -61,19 +61,20 @@ def _followed(plan: RecordPlan) -> Generator[Progress, None, tuple[dict[int, Fin
     """Run the workers to the end; return what became of each learner, and the seconds since workers could start."""
     job = Job(
         store=plan.place.resolved(),
-        template=spec_of_seed(plan.template, plan.todo[0]),
+        template=spec_of_seed(plan.template, plan.todo[0], policies=plan.policies),
         fields=plan.fields,
         checkpoints=plan.checkpoints,
         seal_mb=plan.seal_mb,
         seal_s=plan.seal_s,
         format=plan.format,
         profile=plan.profile,
+        policies=plan.policies,
     )
 
     def unsealed(finished: Mapping[int, Finished]) -> list[int]:
         plan.place.settle()
         status = open_store(plan.place).status_of()
-        ids = {seed: spec_of_seed(plan.template, seed).id for seed in finished}
+        ids = {seed: spec_of_seed(plan.template, seed, policies=plan.policies).id for seed in finished}
         return [seed for seed, end in finished.items() if status.get(ids[seed]) != end.status]
 
     size = _Size(plan.place)
@@ -124,7 +125,9 @@ def _report(plan: RecordPlan, ended: Mapping[int, Finished], *, seconds: float) 
         num_retried=plan.num_retried,
         num_added=plan.num_added,
         failures=tuple(
-            Failure(seed=seed, learner=spec_of_seed(plan.template, seed).id, error=end.error or "")
+            Failure(
+                seed=seed, learner=spec_of_seed(plan.template, seed, policies=plan.policies).id, error=end.error or ""
+            )
             for seed, end in sorted(ended.items())
             if end.status == "failed"
         ),

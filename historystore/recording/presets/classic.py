@@ -119,4 +119,14 @@ _EXPERTS: dict[tuple[str, str], Preset] = {
     for world, num_steps in _LENGTHS.items()
 }
 
-PRESETS: dict[tuple[str, str], Preset] = {**_BANDITS, **_Q_LEARNERS, **_NOISY, **_EXPERTS}
+_WATERMAZE: dict[tuple[str, str], Preset] = {
+    ("noise", "watermaze"): Preset(
+        policy="Optimal",
+        num_steps=3_000,
+        hyperparameters={"anneal_share": 0.8},
+        why="Sixty episodes, for each step is a picture.",
+    ),
+    ("expert", "watermaze"): Preset(policy="Optimal", num_steps=600, why="x"),
+}
+
+PRESETS: dict[tuple[str, str], Preset] = {**_BANDITS, **_Q_LEARNERS, **_NOISY, **_EXPERTS, **_WATERMAZE}
