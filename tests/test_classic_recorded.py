@@ -15,11 +15,10 @@ from historystore.returns import learner_final_returns
 from historystore.sb3 import load_checkpoint
 from historystore.tasks import family
 
-KEYS = {"env": "dark-key-to-door", "env_args": {"source": "key"}}
 TRAINED = {
     "CartPole-v1": {"algo": "dqn", "steps": 600},
     "Pendulum-v1": {"algo": "ppo", "steps": 256, "set": {"n_steps": 128}},
-    "dark-key-to-door": {"algo": "a2c", "steps": 200, "streams": 2, "env_args": KEYS["env_args"]},
+    "dark-key-to-door": {"algo": "a2c", "steps": 200, "streams": 2},
 }
 
 
@@ -33,9 +32,8 @@ def trained(tmp_path_factory):
 
 
 def _specs(trained, algo, env, seeds, *, steps, **settings):
-    options = {"env_args": TRAINED[env].get("env_args"), "steps": steps, "out": trained / "none"}
     given = {"policy_from": str(trained / env), **settings}
-    plan = plan_recording(algo, env, seeds, set=given, **options)
+    plan = plan_recording(algo, env, seeds, set=given, steps=steps, out=trained / "none")
     return [spec_of_seed(plan.template, seed, policies=plan.policies) for seed in plan.todo]
 
 
@@ -116,32 +114,33 @@ def test_without_a_store_the_identity_of_a_learner_is_what_it_was():
 
 
 @pytest.mark.parametrize(
-    ("env", "seeds", "of", "kind", "line"),
+    ("env", "args", "of", "kind", "line"),
     [
-        ("CartPole-v1", "0", "nothing", StoreNotFound, "{}: there is no store here."),
-        ("CartPole-v1", "0", "Pendulum-v1", SpaceMismatch, "--set policy_from: {} is a store of the family 'Pendulum"),
+        ("CartPole-v1", {}, "nothing", StoreNotFound, "{}: there is no store here."),
+        ("CartPole-v1", {}, "Pendulum-v1", SpaceMismatch, "--set policy_from: {} is a store of the family 'Pendulum"),
         (
             "dark-key-to-door",
-            "0-2",
+            {"ends_at_door": True},
             "dark-key-to-door",
             InvalidValue,
-            "--set policy_from: {} has no trained model for 3 of 3 tasks (",
+            "--set policy_from: {} has no trained model for 2 of 2 tasks (",
         ),
     ],
 )
-def test_a_store_without_the_models_gets_one_line_before_anything_starts(env, seeds, of, kind, line, trained, tmp_path):
+def test_a_store_without_the_models_gets_one_line_before_anything_starts(env, args, of, kind, line, trained, tmp_path):
+    options = {"env_args": args, "steps": 100, "set": {"policy_from": str(trained / of)}}
     with pytest.raises(kind) as refusal:
-        record("noise", env, seeds, steps=100, set={"policy_from": str(trained / of)}, out=tmp_path / "store")
+        record("noise", env, "0-1", out=tmp_path / "store", **options)
     assert str(refusal.value).startswith(line.format(trained / of))
     assert "\n" not in str(refusal.value)
     assert not (tmp_path / "store").exists()
 
 
 def test_one_task_without_a_model_is_named(trained, tmp_path):
-    args, settings = TRAINED["dark-key-to-door"]["env_args"], {"policy_from": str(trained / "dark-key-to-door")}
+    settings = {"policy_from": str(trained / "dark-key-to-door")}
     with pytest.raises(InvalidValue, match=r"no trained model for 1 of 3 tasks \(") as refusal:
-        plan_recording("noise", "dark-key-to-door", "0-2", env_args=args, set=settings, out=tmp_path / "store")
-    task = family("dark-key-to-door", args).task_of_seed(2)
+        plan_recording("noise", "dark-key-to-door", "0-2", set=settings, out=tmp_path / "store")
+    task = family("dark-key-to-door").task_of_seed(2)
     assert all(f"{name}=" in str(refusal.value) for name in task)
 
 

@@ -124,9 +124,16 @@ _WATERMAZE: dict[tuple[str, str], Preset] = {
         policy="Optimal",
         num_steps=3_000,
         hyperparameters={"anneal_share": 0.8},
-        why="Sixty episodes, for each step is a picture.",
+        why=(
+            "Sixty episodes, few because every step is a picture: with seeds 0-15, 16 of 16 learners ended at their "
+            "best; mean share by tenths 0.26, 0.61, 0.88, 0.96, 1.0, ...; 683 bytes a step."
+        ),
     ),
-    ("expert", "watermaze"): Preset(policy="Optimal", num_steps=600, why="x"),
+    ("expert", "watermaze"): Preset(
+        policy="Optimal",
+        num_steps=600,
+        why="As many episodes as the noisy one ends with: 16 of 16 at their best, 779 bytes a step.",
+    ),
 }
 
 PRESETS: dict[tuple[str, str], Preset] = {**_BANDITS, **_Q_LEARNERS, **_NOISY, **_EXPERTS, **_WATERMAZE}
