@@ -71,4 +71,4 @@ def _optimal(template: LearnerSpec, envs: BatchedEnv) -> OptimalGuide:
             f"{template.algorithm}: needs an optimal policy, and {template.family} knows none. Give a store of trained "
             "models with --set policy_from=STORE, or use an algorithm that learns, such as --algo ppo."
         )
-    return OptimalGuide(envs, first_action=getattr(envs.action_space, "start", 0))
+    return OptimalGuide(envs, first_action=int(getattr(envs.action_space, "start", 0)))
