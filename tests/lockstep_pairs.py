@@ -24,6 +24,8 @@ SPACES = {
     "multi": spaces.MultiDiscrete([3, 4]),
     "binary": spaces.MultiBinary(4),
 }
+ROUNDING = 2.4e-7
+"""Two units in the last place of a parameter of size 1: a float32 can tell no more."""
 WITNESSES = 3
 """Learners that ride along with the one that is compared."""
 
@@ -58,7 +60,7 @@ def model_of(algorithm: str, space: str, *, num_streams: int, seed: int, **hyper
 
 
 class Nothing(BaseCallback):
-    """Asks for nothing."""
+    """Listens to nothing."""
 
     def _on_step(self) -> bool:
         return True
@@ -121,3 +123,24 @@ def parameters_of(model: Any, population: Population, *, learner: int) -> tuple[
 def logged(model: Any) -> dict[str, float]:
     """Return what the model's logger holds."""
     return {name: float(value) for name, value in model.logger.name_to_value.items() if name.startswith("train/")}
+
+
+def apart(model: Any, population: Population, before: torch.Tensor) -> float:
+    """Return the largest difference of a parameter, beyond its own rounding, as a share of the largest move of one."""
+    theirs, ours = parameters_of(model, population, learner=0)
+    rounding = ROUNDING * float(theirs.abs().max().clamp(min=1.0))
+    beyond = max(float((theirs - ours).abs().max()) - rounding, 0.0)
+    return beyond / max(float((theirs - before).abs().max()), 1e-9)
+
+
+def differences(
+    theirs: dict[str, float], ours: dict[str, float], *, tolerance: float
+) -> dict[str, tuple[float, float]]:
+    """Return the logged values that differ by more than a share, or that only one has."""
+    return {
+        name: (theirs.get(name, np.inf), ours.get(name, np.inf))
+        for name in theirs.keys() | ours.keys()
+        if not np.isclose(
+            theirs.get(name, np.inf), ours.get(name, -np.inf), rtol=tolerance, atol=tolerance, equal_nan=True
+        )
+    }

@@ -80,7 +80,7 @@ def _step(
 ) -> dict[str, list[float]]:
     """Step one chunk of learners and return its losses, one number a learner."""
     part = slice(chunk.start, chunk.stop)
-    grads = scratch.array("grads", len(chunk), population.layout.width)
+    grads = scratch.aligned("grads", len(chunk), population.layout.width)
     stacked = networks.on(population.rows[part], scratch, grads=grads)
     features, returns, advantages = rollout.features[part], rollout.returns[part], rollout.advantages[part]
     if settings.normalize_advantage:

@@ -30,11 +30,11 @@ def likelihood(
 ) -> Likelihood:
     """Return the log-probability of each action and the entropy of each distribution."""
     shape, index = tuple(logits.shape), actions.unsqueeze(1)
-    log_probs = scratch.array("log_probs", *shape)
+    log_probs = scratch.compact("log_probs", *shape)
     torch.log_softmax(logits, 1, out=log_probs)
-    probs = scratch.array("probs", *shape)
+    probs = scratch.compact("probs", *shape)
     torch.exp(scratch.flat("log_probs", *shape), out=scratch.flat("probs", *shape))
-    weighted = torch.mul(probs, log_probs, out=scratch.array("weighted", *shape))
+    weighted = torch.mul(probs, log_probs, out=scratch.compact("weighted", *shape))
     return Likelihood(
         log_prob=log_probs.gather(1, index).squeeze(1),
         entropy=weighted.sum(1).neg_(),
@@ -52,7 +52,7 @@ def gradient(
     With p the probabilities, a the action, H the entropy and g, e the given gradients it is
     `g (1[j = a] - p_j) - e p_j (log p_j + H)`.
     """
-    factor = scratch.array("factor", *of.probs.shape)
+    factor = scratch.aligned("factor", *of.probs.shape)
     if entropy:
         torch.add(of.log_probs, of.entropy.unsqueeze(1), out=factor).mul_(-entropy).sub_(log_prob.unsqueeze(1))
         factor.mul_(of.probs)

@@ -83,14 +83,14 @@ def train(
         part = slice(chunk.start, chunk.stop)
         following = network.on(targets[part], scratch).forward(batch.next_features[part]).amax(1)
         expected = batch.rewards[part] + (1 - batch.terminated[part]) * settings.gamma * following
-        grads = scratch.array("grads", len(chunk), population.layout.width)
+        grads = scratch.aligned("grads", len(chunk), population.layout.width)
         online = network.on(population.rows[part], scratch, grads=grads)
         values, actions = online.forward(batch.features[part]), batch.actions[part].unsqueeze(1)
         error = values.gather(1, actions).squeeze(1) - expected
         size = error.abs()
         losses[part] = torch.where(size < 1, 0.5 * error.square(), size - 0.5).mean(1)
         slope = error.clamp(-1, 1) / error.shape[1]
-        online.backward(torch.zeros_like(values).scatter_(1, actions, slope.unsqueeze(1)))
+        online.backward(scratch.aligned("slope", *values.shape).zero_().scatter_(1, actions, slope.unsqueeze(1)))
         clip_gradients(grads, max_norm=settings.max_grad_norm)
         population.optimiser.step(grads, learning_rate=learning_rate, learners=chunk, first=chunk.start)
     return losses

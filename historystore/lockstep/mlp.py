@@ -84,12 +84,12 @@ class StackedMlp:
         self._values = [features]
         for index, weight in enumerate(self._transposed[:-1]):
             name, shape = f"{self._name}/value{index}", (self._num_learners, num_rows, weight.shape[2])
-            out, bias = scratch.array(name, *shape), self._biases[index].unsqueeze(1)
+            out, bias = scratch.aligned(name, *shape), self._biases[index].unsqueeze(1)
             value = torch.baddbmm(bias, value, weight, beta=function.scale, alpha=function.scale, out=out)
             function.apply(scratch.flat(name, *shape))
             self._values.append(value)
         weight, bias = self._weights[-1], self._biases[-1].unsqueeze(2)
-        out = scratch.array(f"{self._name}/out", self._num_learners, weight.shape[1], num_rows)
+        out = scratch.compact(f"{self._name}/out", self._num_learners, weight.shape[1], num_rows)
         return torch.baddbmm(bias, weight, value.mT, out=out)
 
     def backward(self, grad_out: Float32[Tensor, "learners out rows"]) -> None:
@@ -100,7 +100,7 @@ class StackedMlp:
         grad = grad_out.mT
         for index in reversed(range(len(self._weights) - 1)):
             value, (weight_grad, bias_grad) = self._values[index + 1], self._grads[index]
-            out = self._scratch.array(f"gradient{index}", *value.shape)
+            out = self._scratch.aligned(f"gradient{index}", *value.shape)
             grad = torch.bmm(grad, self._weights[index + 1], out=out)
             self._activation.differentiate(grad, value)
             self._put(weight_grad, grad.mT, self._values[index])
@@ -108,5 +108,5 @@ class StackedMlp:
 
     def _put(self, weight_grad: Tensor, left: Tensor, right: Tensor) -> None:
         """Write a weight's gradient; a product straight into the strided rows would be slower by a sixth."""
-        product = self._scratch.array("product", *weight_grad.shape)
+        product = self._scratch.aligned("product", *weight_grad.shape)
         weight_grad.copy_(torch.bmm(left, right, out=product))

@@ -83,7 +83,7 @@ class Collector:
         """Return standard Gumbel noise: minus the logarithm of exponential noise."""
         num_actions = self._networks.policy.head.bias.shape[0]
         shape = (self._num_learners, self._settings.n_steps, num_actions, self._num_streams)
-        noise = self._scratch.array("noise", *shape)
+        noise = self._scratch.compact("noise", *shape)
         for array, generator in zip(noise.numpy(), self._generators, strict=True):
             generator.standard_exponential(out=array, dtype=np.float32)
         self._scratch.flat("noise", *shape).log_().neg_()

@@ -148,7 +148,7 @@ class _Update:
     ) -> None:
         self._population, self._settings, self._ranges, self._scratch = population, settings, ranges, scratch
         self._chunk = chunk
-        self._grads = scratch.array("grads", len(chunk), population.layout.width)
+        self._grads = scratch.aligned("grads", len(chunk), population.layout.width)
         rows = population.rows[chunk.start : chunk.stop]
         self._networks: StackedActorCritic = networks.on(rows, scratch, grads=self._grads)
         self._active: Sequence[int] = chunk
@@ -168,7 +168,7 @@ class _Update:
         num_learners, num_steps, num_columns = table.shape
         size, rows = self._settings.batch_size, table.flatten(0, 1)
         firsts = torch.arange(num_learners).unsqueeze(1) * num_steps
-        fetched = self._scratch.array("fetched", num_learners, num_steps, num_columns)
+        fetched = self._scratch.aligned("fetched", num_learners, num_steps, num_columns)
         self._batches_in_epoch = math.ceil(num_steps / size)
         for epoch in range(self._settings.n_epochs):
             self._num_epochs[self._places()] += 1
@@ -230,8 +230,8 @@ class _Update:
     ) -> Float32[Tensor, "learners rows"]:
         """Return the gradient of the clipped surrogate loss; log the surrogate, where it is clipped, and the KL."""
         shape, scratch, clip = tuple(log_prob.shape), self._scratch, self._ranges.clip
-        log_ratio = torch.sub(log_prob, batch.old_log_probs, out=scratch.array("log_ratio", *shape))
-        ratio = scratch.array("ratio", *shape)
+        log_ratio = torch.sub(log_prob, batch.old_log_probs, out=scratch.compact("log_ratio", *shape))
+        ratio = scratch.compact("ratio", *shape)
         torch.exp(scratch.flat("log_ratio", *shape), out=scratch.flat("ratio", *shape))
         plain, clipped = batch.advantages * ratio, ratio.clamp(1 - clip, 1 + clip).mul_(batch.advantages)
         torch.minimum(plain, clipped, out=logged[0])

@@ -30,25 +30,32 @@ def aligned_rows(*shape: int) -> Tensor:
 
 
 class Scratch:
-    """Arrays by name and shape, made at first use and kept; learners come first, each at a multiple of 64 bytes."""
+    """Arrays by name and shape, made at first use and kept; the first axis is learners."""
 
     def __init__(self) -> None:
         self._flat: dict[tuple[str, tuple[int, ...]], Tensor] = {}
         self._shaped: dict[tuple[str, tuple[int, ...]], Tensor] = {}
 
-    def array(self, name: str, *shape: int) -> Tensor:
-        """Return the array of that name and shape, with whatever it holds."""
+    def aligned(self, name: str, *shape: int) -> Tensor:
+        """Return the array of that name and shape, with whatever it holds; fit for matrix products."""
         try:
             return self._shaped[name, shape]
         except KeyError:
-            size = prod(shape[1:])
-            stride = padded(size)
-            flat = torch.zeros(padded(shape[0] * stride, to=_TAIL))
-            self._flat[name, shape] = flat
-            shaped = flat[: shape[0] * stride].view(shape[0], stride)[:, :size].view(shape)
-            return self._shaped.setdefault((name, shape), shaped)
+            return self._made(name, shape, stride=padded(prod(shape[1:])))
+
+    def compact(self, name: str, *shape: int) -> Tensor:
+        """Return the array of that name and shape, with whatever it holds; contiguous, for all but products."""
+        try:
+            return self._shaped[name, shape]
+        except KeyError:
+            return self._made(name, shape, stride=prod(shape[1:]))
 
     def flat(self, name: str, *shape: int) -> Tensor:
-        """Return the flat array that `array(name, *shape)` lies in: its elements, and room between and behind them."""
-        self.array(name, *shape)
+        """Return the flat array that this one lies in: its elements, and room between and behind them."""
         return self._flat[name, shape]
+
+    def _made(self, name: str, shape: tuple[int, ...], *, stride: int) -> Tensor:
+        flat = torch.zeros(padded(shape[0] * stride, to=_TAIL))
+        self._flat[name, shape] = flat
+        rows = flat[: shape[0] * stride].view(shape[0], stride)[:, : prod(shape[1:])]
+        return self._shaped.setdefault((name, shape), rows.view(shape))
