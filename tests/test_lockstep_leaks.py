@@ -23,6 +23,7 @@ CASES = {
     "ppo-target-kl": ("PPO", PPO | {"target_kl": 0.002, "clip_range_vf": 0.2}, 2),
     "ppo-relu": ("PPO", PPO | {"policy_kwargs": {"activation_fn": "ReLU", "net_arch": [64, 64]}}, 1),
     "a2c": ("A2C", {"n_steps": 7, "learning_rate": 3e-3}, 2),
+    "a2c-whole-lanes": ("A2C", {"n_steps": 20, "learning_rate": 3e-3}, 1),
     "dqn": ("DQN", {"learning_starts": 20, "batch_size": 13, "learning_rate": 3e-3, "exploration_fraction": 1.0}, 2),
 }
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
+
 from historystore.lockstep import categorical
 from historystore.lockstep.actor_critic import ActorCritic, chunks
 from historystore.lockstep.optimisers import clip_gradients
@@ -95,8 +97,9 @@ def _step(
     stacked.value.backward((error * (settings.vf_coef * 2 / num_rows)).unsqueeze(1))
     clip_gradients(grads, max_norm=settings.max_grad_norm)
     population.optimiser.step(grads, learning_rate=learning_rate, learners=chunk, first=chunk.start)
+    gained = torch.mul(advantages, policy.log_prob, out=scratch.aligned("gained", *error.shape))
     return {
         "entropy_loss": policy.entropy.mean(1).neg_().tolist(),
-        "policy_loss": (advantages * policy.log_prob).mean(1).neg_().tolist(),
+        "policy_loss": gained.mean(1).neg_().tolist(),
         "value_loss": error.square().mean(1).tolist(),
     }
