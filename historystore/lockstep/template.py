@@ -62,7 +62,7 @@ def _refusals(model: Any) -> Iterator[str]:
         yield f"knows the activations {', '.join(activations())}, got {policy.activation_fn.__name__}"
     if _optimiser(policy.optimizer) is None:
         name = type(policy.optimizer).__name__
-        yield f"knows Adam and RMSprop without weight decay and momentum, got {name} otherwise"
+        yield f"knows plain Adam and RMSprop, without weight decay or momentum, got {name} with other settings"
     yield from _dqn_refusals(model) if is_dqn else _on_policy_refusals(model)
 
 
