@@ -214,6 +214,30 @@ def test_a_task_that_raises_fails_alone(tmp_path):
     assert "99" in ends[3].error
 
 
+@pytest.mark.parametrize("seal_s", [60.0, 0.01])
+def test_a_learner_that_raises_and_one_that_diverges_fail_once_each_and_the_others_are_complete(seal_s, tmp_path):
+    report = record("ppo", "frail_paths:Paths", "0-5", out=tmp_path / "store", workers=1, seal_s=seal_s, **TINY)
+    assert (report.learners.complete, report.learners.failed, report.learners.partial) == (4, 2, 0)
+    failed = {learner.spec.task["fate"]: learner for learner in historystore.open(tmp_path / "store").learners}
+    raised, diverged = failed["raises"].row, failed["unbounded"].row
+    assert (raised.num_steps, raised.error) == ((50, 50), "ValueError: the path is washed away")
+    assert diverged.error == "FloatingPointError: a parameter is not finite after 50 steps. Lower the learning rate."
+    assert np.isposinf(failed["unbounded"].histories[0].read(0, 50)["reward"]).sum() == 10
+    told = sorted((failure.seed, failure.error) for failure in report.failures)
+    assert told == sorted((row.spec.seed, row.error) for row in (raised, diverged))
+
+
+def test_a_huge_learning_rate_breaks_its_own_learners_and_no_others_of_the_store(undisturbed, tmp_path):
+    path, _ = undisturbed
+    record("ppo", "darkroom", "0-5", out=tmp_path / "store", workers=1, **TINY)
+    huge = TINY | {"set": TINY["set"] | {"learning_rate": 1e38}}
+    report = record("ppo", "darkroom", "0-5", out=tmp_path / "store", workers=1, **huge)
+    line = r"FloatingPointError: a parameter is not finite after \d+ steps\. Lower the learning rate\."
+    assert [re.fullmatch(line, failure.error) is not None for failure in report.failures] == [True] * 6
+    complete = [each.row.digest for each in historystore.open(tmp_path / "store").learners if each.status == "complete"]
+    assert sorted(complete) == sorted(learner.row.digest for learner in historystore.open(path).learners)
+
+
 def test_fields_are_left_out_where_asked(tmp_path):
     specs, session = session_in(tmp_path / "store", fields=("value",))
     list(LockstepEngine().learn(specs[:2], session))
