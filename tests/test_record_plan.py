@@ -189,8 +189,8 @@ def test_steps_are_rounded_up_to_whole_rollouts_of_all_streams(algo, settings, a
 @pytest.mark.parametrize(
     ("algo", "env", "streams", "n_steps"),
     [
-        ("ppo", "dark-key-to-door", 1, 800),
-        ("ppo", "dark-key-to-door", None, 50),
+        ("ppo", "dark-key-to-door", 1, 400),
+        ("ppo", "dark-key-to-door", None, 25),
         ("ppo", "darkroom", 8, 50),
         ("ppo", "darkroom", 1000, 1),
         ("a2c", "darkroom", 3, 26),
