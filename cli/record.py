@@ -112,8 +112,9 @@ def command(
       my_package.module:MyAlgo          any class on Stable-Baselines3's BaseAlgorithm
 
     Where a pair has no preset, the algorithm's own defaults hold, and --steps must be given. What the observations are
-    decides the policy (Mlp, Cnn or MultiInput) unless --policy does. For td3 and ddpg, --set action_noise=0.1 is the
-    standard deviation of Gaussian noise on actions scaled to [-1, 1].
+    decides the policy (Mlp, Cnn or MultiInput) unless --policy does. With other --streams than a preset's own, its
+    n_steps changes, so that a rollout holds as many steps. For td3 and ddpg, --set action_noise=0.1 is the standard
+    deviation of Gaussian noise on actions scaled to [-1, 1].
 
     \b
     Engines, by --engine, for ppo, a2c and dqn:

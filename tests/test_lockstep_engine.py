@@ -88,19 +88,15 @@ def test_an_update_holds_what_stable_baselines3_logs(undisturbed, tmp_path):
 
 
 @pytest.mark.parametrize("algo", HYPERPARAMETERS)
-def test_a_checkpoint_becomes_a_model_that_acts_identically_and_goes_on_learning(algo, tmp_path):
+def test_a_checkpoint_becomes_a_model_that_can_go_on_learning(algo, tmp_path):
     settings = TINY | {"set": HYPERPARAMETERS[algo]}
     record(algo, "darkroom", "3,4", out=tmp_path / "store", workers=1, checkpoints="final", **settings)
     store = historystore.open(tmp_path / "store")
     for learner in store.learners:
         model: Any = load_checkpoint(store, learner.row.checkpoint)
         assert (model.num_timesteps, model.seed) == (400, learner.spec.seed)
-        history = learner.histories[0].read(150, 200)
-        if algo == "ppo":  # whose last rollout was acted by the parameters before the last update
-            assert model._n_updates == 4
-        elif algo == "dqn":
-            greedy, _ = model.predict(history["observation"][-10:], deterministic=True)
-            assert np.isin(greedy, np.arange(5)).all()
+        assert model._n_updates == {"ppo": 4, "a2c": 20, "dqn": 48}[algo]
+        if algo == "dqn":
             assert (model._n_calls, model._episode_num) == (200, 20)
             assert model.exploration_rate == pytest.approx(0.01)
         assert set(model.policy.optimizer.state_dict()["state"]) == set(range(len(list(_learned(model)))))
@@ -110,20 +106,38 @@ def _learned(model: Any) -> Any:
     return model.policy.q_net.parameters() if hasattr(model, "q_net") else model.policy.parameters()
 
 
-def test_a_checkpoint_of_a_learner_that_rode_one_rollout_tells_its_recorded_log_probs(tmp_path):
-    # a learning rate of 0 leaves the parameters that acted
-    settings = TINY | {"set": TINY["set"] | {"learning_rate": 0.0}}
-    record("ppo", "darkroom", "0-2", out=tmp_path / "store", workers=1, checkpoints="final", **settings)
-    store = historystore.open(tmp_path / "store")
-    for learner in store.learners:
-        model: Any = load_checkpoint(store, learner.row.checkpoint)
-        history = learner.histories[1].read(0, 200)
-        with torch.no_grad():
-            values, log_probs, _ = model.policy.evaluate_actions(
-                torch.as_tensor(history["observation"]), torch.as_tensor(history["action"])
-            )
-        np.testing.assert_allclose(history["log_prob"], log_probs.numpy(), atol=2e-6)
-        np.testing.assert_allclose(history["value"], values.flatten().numpy(), atol=2e-6)
+@pytest.mark.parametrize("algo", HYPERPARAMETERS)
+def test_a_checkpoint_acts_as_a_learner_that_lives_on_acts_next(algo, tmp_path):
+    exploring = {"exploration_initial_eps": 0.0, "exploration_final_eps": 0.0} if algo == "dqn" else {}
+    settings = TINY | {"set": HYPERPARAMETERS[algo] | exploring | {"learning_rate": 3e-3}}
+    num_next = {"ppo": 50, "a2c": 10, "dqn": 4}[algo]  # steps until the next update
+    out = tmp_path / "store"
+    record(algo, "darkroom", "0-2", out=out, workers=1, checkpoints="final", **settings)
+    record(algo, "darkroom", "0-2", out=out, workers=1, **settings | {"steps": 400 + 2 * num_next})
+    store = historystore.open(out)
+    learners = {(learner.spec.seed, learner.spec.num_steps): learner for learner in store.learners}
+    for seed in range(3):
+        ended, lived_on = learners[seed, 400], learners[seed, 400 + 2 * num_next]
+        model: Any = load_checkpoint(store, ended.row.checkpoint)
+        for stream in range(2):
+            past, longer = (learner.histories[stream].read(0, 200) for learner in (ended, lived_on))
+            assert all(np.array_equal(past[name], longer[name]) for name in past)
+            following = lived_on.histories[stream].read(200, 200 + num_next)
+            _assert_acts_so(model, following, algo)
+
+
+def _assert_acts_so(model: Any, steps: dict[str, np.ndarray], algo: str) -> None:
+    """Hold what a model makes of observations against what the learner recorded."""
+    if algo == "dqn":
+        greedy, _ = model.predict(steps["observation"], deterministic=True)
+        np.testing.assert_array_equal(steps["action"], greedy)
+        return
+    with torch.no_grad():
+        values, log_probs, _ = model.policy.evaluate_actions(
+            torch.as_tensor(steps["observation"]), torch.as_tensor(steps["action"])
+        )
+    np.testing.assert_allclose(steps["log_prob"], log_probs.numpy(), atol=2e-6)
+    np.testing.assert_allclose(steps["value"], values.flatten().numpy(), atol=2e-6)
 
 
 def test_workers_groups_and_seals_change_no_digest(undisturbed, tmp_path):
@@ -212,6 +226,30 @@ def test_a_task_that_raises_fails_alone(tmp_path):
     assert {seed for seed, end in ends.items() if end.status == "failed"} == {3}
     assert {seed for seed, end in ends.items() if end.status == "complete"} == {0, 1, 2, 4}
     assert "99" in ends[3].error
+
+
+@pytest.mark.parametrize("seal_s", [60.0, 0.01])
+def test_a_learner_that_raises_and_one_that_diverges_fail_once_each_and_the_others_are_complete(seal_s, tmp_path):
+    report = record("ppo", "frail_paths:Paths", "0-5", out=tmp_path / "store", workers=1, seal_s=seal_s, **TINY)
+    assert (report.learners.complete, report.learners.failed, report.learners.partial) == (4, 2, 0)
+    failed = {learner.spec.task["fate"]: learner for learner in historystore.open(tmp_path / "store").learners}
+    raised, diverged = failed["raises"].row, failed["unbounded"].row
+    assert (raised.num_steps, raised.error) == ((50, 50), "ValueError: the path is washed away")
+    assert diverged.error == "FloatingPointError: a parameter is not finite after 50 steps. Lower the learning rate."
+    assert np.isposinf(failed["unbounded"].histories[0].read(0, 50)["reward"]).sum() == 10
+    told = sorted((failure.seed, failure.error) for failure in report.failures)
+    assert told == sorted((row.spec.seed, row.error) for row in (raised, diverged))
+
+
+def test_a_huge_learning_rate_breaks_its_own_learners_and_no_others_of_the_store(undisturbed, tmp_path):
+    path, _ = undisturbed
+    record("ppo", "darkroom", "0-5", out=tmp_path / "store", workers=1, **TINY)
+    huge = TINY | {"set": TINY["set"] | {"learning_rate": 1e38}}
+    report = record("ppo", "darkroom", "0-5", out=tmp_path / "store", workers=1, **huge)
+    line = r"FloatingPointError: a parameter is not finite after \d+ steps\. Lower the learning rate\."
+    assert [re.fullmatch(line, failure.error) is not None for failure in report.failures] == [True] * 6
+    complete = [each.row.digest for each in historystore.open(tmp_path / "store").learners if each.status == "complete"]
+    assert sorted(complete) == sorted(learner.row.digest for learner in historystore.open(path).learners)
 
 
 def test_fields_are_left_out_where_asked(tmp_path):

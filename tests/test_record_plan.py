@@ -186,6 +186,25 @@ def test_steps_are_rounded_up_to_whole_rollouts_of_all_streams(algo, settings, a
     assert (plan.template.num_steps, plan.num_steps_asked) == (lived, asked)
 
 
+@pytest.mark.parametrize(
+    ("algo", "env", "streams", "n_steps"),
+    [
+        ("ppo", "dark-key-to-door", 1, 400),
+        ("ppo", "dark-key-to-door", None, 25),
+        ("ppo", "darkroom", 8, 50),
+        ("ppo", "darkroom", 1000, 1),
+        ("a2c", "darkroom", 3, 26),
+        ("dqn", "darkroom", 2, 1),
+    ],
+)
+def test_a_presets_rollouts_hold_as_many_steps_whatever_the_number_of_streams(algo, env, streams, n_steps, tmp_path):
+    def planned(**changes):
+        return plan_recording(algo, env, 0, out=tmp_path, streams=streams, **changes).template.hyperparameters
+
+    assert planned()["n_steps"] == n_steps
+    assert planned(set={"n_steps": 7})["n_steps"] == 7
+
+
 def test_a_plan_gives_every_learner_the_task_of_its_seed_and_writes_nothing(tmp_path):
     plan = plan_recording("ppo", "darkroom", "0-161", out=tmp_path / "new")
     goals = [tuple(spec_of_seed(plan.template, seed).task["goal"]) for seed in plan.todo]

@@ -87,14 +87,14 @@ def _step(
     features, returns, advantages = rollout.features[part], rollout.returns[part], rollout.advantages[part]
     if settings.normalize_advantage:
         advantages = normalized(advantages)
-    policy = categorical.likelihood(stacked.policy.forward(features), rollout.actions[part], scratch)
     error = stacked.value.forward(features).squeeze(1) - returns
     num_rows = error.shape[1]
+    stacked.value.backward((error * (settings.vf_coef * 2 / num_rows)).unsqueeze(1))
+    policy = categorical.likelihood(stacked.policy.forward(features), rollout.actions[part], scratch)
     grad_logits = categorical.gradient(
         policy, log_prob=advantages / -num_rows, entropy=-settings.ent_coef / num_rows, scratch=scratch
     )
     stacked.policy.backward(grad_logits)
-    stacked.value.backward((error * (settings.vf_coef * 2 / num_rows)).unsqueeze(1))
     clip_gradients(grads, max_norm=settings.max_grad_norm)
     population.optimiser.step(grads, learning_rate=learning_rate, learners=chunk, first=chunk.start)
     gained = torch.mul(advantages, policy.log_prob, out=scratch.aligned("gained", *error.shape))

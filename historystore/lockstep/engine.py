@@ -60,21 +60,26 @@ class LockstepEngine:
     def learn(self, specs: Sequence[LearnerSpec], session: Session) -> Iterator[Finished]:
         """Learn all of them together.
 
-        Should anything raise, they are learned again as two halves: the learner that makes it raise ends alone.
+        Should anything raise, their attempts end as failed, and those that had not ended are learned again as two
+        halves: the learner that makes it raise ends alone, and complete attempts hide the failed ones of the others.
         """
+        ended = set()
         try:
-            yield from _learned(specs, session)
+            for finished in _learned(specs, session):
+                ended.add(finished.seed)
+                yield finished
         except WriteFailed:
             raise
         except Exception as error:  # noqa: BLE001 - recorded with the learner; the others go on
             if len(specs) > 1:
-                half = len(specs) // 2
-                yield from self.learn(specs[:half], session)
-                yield from self.learn(specs[half:], session)
+                rest = [spec for spec in specs if spec.seed not in ended]
+                half = len(rest) // 2
+                for part in (rest[:half], rest[half:]):
+                    if part:
+                        yield from self.learn(part, session)
                 return
-            text = f"{type(error).__name__}: {error}"
-            session.writer.begin(specs[0]).finish(status="failed", error=text)
-            yield _finished(specs[0], "failed", num_steps=0, error=text)
+            session.writer.begin(specs[0]).finish(status="failed", error=_text(error))
+            yield _finished(specs[0], "failed", num_steps=0, error=_text(error))
 
 
 def template_model(template: LearnerSpec) -> Any:
@@ -107,9 +112,12 @@ def _learned(specs: Sequence[LearnerSpec], session: Session) -> Iterator[Finishe
         return
     except WriteFailed:
         raise
-    except Exception:
+    except Exception as error:
+        if len(specs) == 1:
+            yield from _ended(specs, run, recording, "failed", error=_text(error))
+            return
         for learner in recording.under_way:
-            recording.finish(learner, "partial", error="raised while learning with others; learned again")
+            recording.finish(learner, "failed", error=_text(error))
         raise
     for learner in recording.under_way:
         checkpoint = None
@@ -145,6 +153,10 @@ def _ended(
     for learner in recording.under_way if learners is None else learners:
         recording.finish(learner, status, error=error, checkpoint=checkpoint)
         yield _finished(specs[learner], status, num_steps=run.num_steps * specs[learner].num_streams, error=error)
+
+
+def _text(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
 
 
 def _finished(

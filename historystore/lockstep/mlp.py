@@ -29,7 +29,6 @@ class Linear:
 class Mlp:
     """Hidden layers with one activation function, and a head without."""
 
-    name: str
     hidden: tuple[Linear, ...]
     head: Linear
     activation: Activation
@@ -41,9 +40,7 @@ class Mlp:
         def linear(name: str) -> Linear:
             return Linear(weight=layout.parameters[f"{name}.weight"], bias=layout.parameters[f"{name}.bias"])
 
-        return cls(
-            name=head, hidden=tuple(map(linear, hidden)), head=linear(head), activation=activation(activation_name)
-        )
+        return cls(hidden=tuple(map(linear, hidden)), head=linear(head), activation=activation(activation_name))
 
     def on(
         self,
@@ -59,7 +56,8 @@ class Mlp:
 class StackedMlp:
     """One network for each learner of some rows; it sees changes of the rows at once.
 
-    Results lie in memory that the next call with as many rows a learner overwrites.
+    Results lie in scratch memory that the next forward pass of any network there overwrites: go backward before it, so
+    that the processor's cache has to hold one network's values alone.
     """
 
     def __init__(
@@ -70,7 +68,7 @@ class StackedMlp:
         *,
         grads: Float32[Tensor, "learners width"] | None,
     ) -> None:
-        self._activation, self._scratch, self._name = mlp.activation, scratch, mlp.name
+        self._activation, self._scratch = mlp.activation, scratch
         self._num_learners, layers = len(rows), (*mlp.hidden, mlp.head)
         self._weights = [layer.weight.of(rows) for layer in layers]  # (L, out, in)
         self._biases = [layer.bias.of(rows) for layer in layers]  # (L, out)
@@ -83,13 +81,13 @@ class StackedMlp:
         function, scratch, num_rows, value = self._activation, self._scratch, features.shape[1], features
         self._values = [features]
         for index, weight in enumerate(self._transposed[:-1]):
-            name, shape = f"{self._name}/value{index}", (self._num_learners, num_rows, weight.shape[2])
+            name, shape = f"value{index}", (self._num_learners, num_rows, weight.shape[2])
             out, bias = scratch.aligned(name, *shape), self._biases[index].unsqueeze(1)
             value = torch.baddbmm(bias, value, weight, beta=function.scale, alpha=function.scale, out=out)
             function.apply(scratch.flat(name, *shape))
             self._values.append(value)
         weight, bias = self._weights[-1], self._biases[-1].unsqueeze(2)
-        out = scratch.compact(f"{self._name}/out", self._num_learners, weight.shape[1], num_rows)
+        out = scratch.compact("out", self._num_learners, weight.shape[1], num_rows)
         return torch.baddbmm(bias, weight, value.mT, out=out)
 
     def backward(self, grad_out: Float32[Tensor, "learners out rows"]) -> None:

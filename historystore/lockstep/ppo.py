@@ -23,7 +23,7 @@ from historystore.lockstep.rollout import Rollout, normalized
 from historystore.lockstep.schedules import Schedule
 from historystore.lockstep.scratch import Scratch, padded
 
-_CHUNK = 64
+_CHUNK = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,11 +198,11 @@ class _Update:
     def _step(self, batch: _Batch) -> None:
         """Do one minibatch: losses, gradients and the optimiser's step."""
         settings, num_rows = self._settings, batch.actions.shape[1]
+        logged = torch.empty(5, *batch.actions.shape)
         values = self._networks.value.forward(batch.features).squeeze(1)
+        self._networks.value.backward(self._value_loss(values, batch, logged[1]).unsqueeze(1))
         policy = categorical.likelihood(self._networks.policy.forward(batch.features), batch.actions, self._scratch)
-        logged = torch.empty(5, *values.shape)
         grad_log_prob = self._policy_loss(policy.log_prob, batch, logged)
-        grad_values = self._value_loss(values, batch, logged[1])
         logged[2] = policy.entropy
         means = logged.mean(2)
         self._logged.append(means)
@@ -213,7 +213,6 @@ class _Update:
             policy, log_prob=grad_log_prob, entropy=-settings.ent_coef / num_rows, scratch=self._scratch
         )
         self._networks.policy.backward(grad_logits)
-        self._networks.value.backward(grad_values.unsqueeze(1))
         clip_gradients(self._grads, max_norm=settings.max_grad_norm)
         self._population.optimiser.step(
             self._grads,

@@ -106,9 +106,9 @@ def plan_recording(
     """Resolve one learner for each seed and leave out those that the store at `out` holds complete.
 
     Nothing is written, but what an earlier recording of this machine could not upload is uploaded. Neither torch nor
-    Stable-Baselines3 is loaded. What is not given comes from the preset of the algorithm and family; `set` overrides
-    single hyperparameters. The default for `out` is `<env>-<algo>` in the current directory, for `workers` one for each
-    core.
+    Stable-Baselines3 is loaded. What is not given comes from the preset of the algorithm and family, whose rollouts
+    hold as many steps whatever `streams` is; `set` overrides single hyperparameters. The default for `out` is
+    `<env>-<algo>` in the current directory, for `workers` one for each core.
 
     Raises:
         InvalidValue: an unknown name, a bad seed range, or a value that the algorithm does not take.
@@ -118,7 +118,7 @@ def plan_recording(
         WriteFailed: what waits for upload still cannot be uploaded.
     """
     learning, family = algorithm(algo), tasks.family(env, env_args)
-    chosen, known = preset(algo, family.name), signature(learning)
+    chosen, known = preset(algo, family.name).for_streams(streams), signature(learning)
     num_streams = _positive("--streams", streams, chosen.num_streams)
     num_steps = _num_steps(steps, chosen.num_steps, algo=algo, env=family.name)
     hyperparameters = resolve_hyperparameters(known, chosen.hyperparameters, set or {})

@@ -17,7 +17,8 @@ PRESETS: dict[tuple[str, str], Preset] = {
         },
         why=(
             "One stream, so that a history alone shows why its policy improved, and whole batches, because "
-            "optimiser steps cost time: with seeds 0-17, 17 of 18 learners ended within 10 %, 3 CPU s each."
+            "optimiser steps cost time: with seeds 0-17, 17 of 18 learners ended within 10 %, 3 CPU s each; in "
+            "lockstep 248 of 256, while 6 never met the goal; with normalize_advantage=False 253, and none."
         ),
     ),
     ("a2c", "darkroom"): Preset(
@@ -59,16 +60,21 @@ PRESETS: dict[tuple[str, str], Preset] = {
     ("ppo", "darkroom-hard"): Preset(
         policy="MlpPolicy",
         num_streams=16,
-        num_steps=200_000,
+        num_steps=150_000,
         hyperparameters={
-            "n_steps": 20,
-            "batch_size": 320,
-            "n_epochs": 4,
+            "n_steps": 25,
+            "batch_size": 400,
+            "n_epochs": 5,
             "learning_rate": 3e-3,
             "gamma": 0.95,
-            "ent_coef": 0.01,
+            "ent_coef": 0.03,
+            "normalize_advantage": False,
         },
-        why="Sixteen streams and one large batch. Not measured yet: expect far goals never to be found.",
+        why=(
+            "Entropy, and advantages as they are, keep the walk random until it meets the goal. In lockstep, 56 of 64 "
+            "learners ended within 10 % of their best and 5 never met the goal; with one stream 58, and 4. Length is "
+            "what is left (50 of 64 in 60 000 steps): by chance a corner is met once in a hundred thousand episodes."
+        ),
     ),
     ("a2c", "darkroom-hard"): Preset(
         policy="MlpPolicy",
