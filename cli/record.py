@@ -168,7 +168,7 @@ def command(
 def _followed(plan: RecordPlan, show: _JsonLines | _Terminal) -> RecordReport:
     with closing(run(plan)) as states, show:
         for number, state in enumerate(states):
-            if number == 0:  # the store is there and can be written
+            if number == 0:  # its place can be written
                 show.plan(plan)
             if isinstance(state, RecordReport):
                 return state

@@ -97,7 +97,45 @@ def test_settings_that_the_engine_refuses_get_one_line_before_any_learner_begins
         InvalidValue, match=r"^learner: PPO with MlpPolicy refuses these settings, TypeError: .*net_arc"
     ):
         record("ppo", "darkroom", "0-2", out=tmp_path / "store", **settings)
-    assert historystore.open(tmp_path / "store").learners == ()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_refused_settings_leave_a_folder_that_was_there_and_a_store_alone(tmp_path):
+    refused = {**TINY, "set": {"n_steps": 0}}
+    (tmp_path / "empty").mkdir()
+    record("ppo", "darkroom", "0", out=tmp_path / "store", workers=1, **TINY)
+    digest = historystore.open(tmp_path / "store").digest
+    for name in ("empty", "store"):
+        with pytest.raises(InvalidValue, match=r"^learner: PPO with MlpPolicy refuses these settings"):
+            record("ppo", "darkroom", "0", out=tmp_path / name, **refused)
+        assert (tmp_path / name).is_dir()
+    assert historystore.open(tmp_path / "store").digest == digest
+
+
+@pytest.mark.parametrize(
+    ("algo", "engine", "message"),
+    [
+        (
+            "ppo",
+            None,
+            "fields: info/x is missing at step 1, expected it in the info of every step, got TimeLimit.truncated. "
+            "Leave it out, or add it to the environment's info.",
+        ),
+        (
+            "ppo",
+            "lockstep",
+            "--fields: --engine lockstep records log_prob, value, raw_action, source_observation, got info/x. Take "
+            "--engine sb3, which can.",
+        ),
+        ("ucb", None, "--fields: UCB records log_prob and source_observation, got info/x. Leave it out."),
+    ],
+)
+def test_a_field_that_no_step_has_is_refused_once_and_leaves_nothing(tmp_path, algo, engine, message):
+    env = "bandit" if algo == "ucb" else "darkroom"
+    with pytest.raises(InvalidValue) as refusal:
+        record(algo, env, "0-2", engine=engine, fields=["info/x"], out=tmp_path / "store", steps=200)
+    assert str(refusal.value) == message
+    assert list(tmp_path.iterdir()) == []
 
 
 def _workers() -> list[psutil.Process]:
