@@ -132,7 +132,7 @@ def test_where_workers_die_before_they_record_anything_nothing_is_called_complet
     report, errors = parent.communicate()
     assert parent.returncode == 1
     assert errors.startswith("1 learner failed; the same command tries again:\n  seed 0: not recorded: ")
-    assert "learners  0 complete, 0 partial, 0 failed\n" in report
+    assert "learners  0 complete, 0 partial, 1 failed\n" in report
     assert "recorded  nothing\n" in report
 
 

@@ -12,6 +12,7 @@ import pytest
 import historystore
 from historystore.errors import InvalidValue
 from historystore.recording import Progress, RecordReport, plan_recording, record, run
+from historystore.verify import verify
 
 TINY = {"steps": 400, "streams": 2, "set": {"n_steps": 50, "batch_size": 50, "n_epochs": 1}}
 
@@ -167,6 +168,24 @@ def test_a_learner_whose_workers_always_die_is_given_up_and_the_others_go_on(tmp
     assert num_killed == 2
     assert [failure.seed for failure in state.failures] == [0]
     assert state.failures[0].error.startswith("not recorded: 2 worker processes died at it.")
+    assert state.learners.failed == 1
+    (learner,) = historystore.open(tmp_path / "store").learners
+    assert (learner.status, learner.row.error) == ("failed", state.failures[0].error)
+    again = plan_recording("ppo", "darkroom", "0", out=tmp_path / "store", workers=1, **long)
+    assert (again.num_retried, again.num_added) == (1, 0)
+
+
+def test_a_learner_that_is_given_up_keeps_the_steps_that_its_workers_sealed(tmp_path):
+    long = {**TINY, "steps": 10_000_000, "seal_s": 0.1}
+    plan = plan_recording("ppo", "darkroom", "0", out=tmp_path / "store", workers=1, **long)
+    for state in run(plan):
+        if isinstance(state, Progress) and state.num_bytes and (workers := _workers()):
+            workers[0].kill()
+    assert [failure.seed for failure in state.failures] == [0]
+    (learner,) = historystore.open(tmp_path / "store").learners
+    assert learner.status == "partial"
+    assert sum(history.num_steps for history in learner.histories) > 0
+    assert not [problem for problem in verify(tmp_path / "store") if not problem.is_note]
 
 
 def test_a_caller_that_stops_iterating_leaves_partial_learners_and_no_process(tmp_path):

@@ -7,6 +7,7 @@ import time
 import warnings
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
+from functools import partial
 
 from historystore import tasks
 from historystore.card import write_card
@@ -22,6 +23,7 @@ from historystore.resumption import checkpoint_interval, sweep_checkpoints
 from historystore.store import create
 from historystore.store import open as open_store
 from historystore.summary import learner_counts
+from historystore.writer import StoreWriter
 
 REPORT_S = 0.5
 
@@ -114,7 +116,14 @@ def _followed(
         return [seed for seed, end in finished.items() if status.get(ids[seed]) != end.status]
 
     size = _Size(plan.place)
-    crew = Crew(launcher, seeds=plan.todo, group_size=group_size, num_workers=plan.num_workers, unsealed=unsealed)
+    crew = Crew(
+        launcher,
+        seeds=plan.todo,
+        group_size=group_size,
+        num_workers=plan.num_workers,
+        unsealed=unsealed,
+        give_up=partial(_record_failure, plan),
+    )
     with closing(crew):
         started = time.monotonic()
         while not crew.is_done:
@@ -123,6 +132,13 @@ def _followed(
                 crew.work(timeout_s=timeout_s)
             yield _progress(plan, crew, size, seconds=time.monotonic() - started)
     return crew.ended, time.monotonic() - started
+
+
+def _record_failure(plan: RecordPlan, end: Finished) -> None:
+    """Add an attempt without steps that says why there are no more; what dead workers sealed shows before it."""
+    spec = spec_of_seed(plan.template, end.seed, policies=plan.policies)
+    with StoreWriter(open_store(plan.place, mode="a"), format=plan.format, profile=plan.profile) as writer:
+        writer.begin(spec).finish(status=end.status, error=end.error)
 
 
 def _progress(plan: RecordPlan, crew: Crew | None, size: _Size, *, seconds: float) -> Progress:
