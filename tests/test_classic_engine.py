@@ -148,14 +148,14 @@ def test_an_interruption_closes_all_learners_of_the_group_as_partial_with_their_
 )
 def test_settings_that_cannot_be_carried_out_get_one_line(settings, line):
     with pytest.raises(InvalidValue) as refusal:
-        ClassicEngine().check(learner_specs(**settings, num_learners=1, num_steps=100)[0])
+        ClassicEngine().check(learner_specs(**settings, num_learners=1, num_steps=100)[0], fields=None)
     assert str(refusal.value) == line
 
 
 def test_several_streams_are_refused_in_one_line():
     spec = learner_specs("QLearning", "darkroom", num_learners=1, num_steps=100)[0]
     with pytest.raises(InvalidValue) as refusal:
-        ClassicEngine().check(spec.model_copy(update={"num_streams": 2}))
+        ClassicEngine().check(spec.model_copy(update={"num_streams": 2}), fields=None)
     assert str(refusal.value) == "--streams: QLearning has one, got 2. Record more seeds instead."
 
 

@@ -34,6 +34,7 @@ CASES = [
     ("ppo", "CartPole-v1", ON_POLICY),
     ("qr-dqn", "CartPole-v1", {**OFF_POLICY, "target_update_interval": 50}),
     ("recurrent-ppo", "CartPole-v1", ON_POLICY),
+    ("recurrent-ppo", "darkroom", {**ON_POLICY, "policy_kwargs": {"lstm_hidden_size": 8}}),
     ("trpo", "CartPole-v1", TRPO),
     ("ddpg", "Pendulum-v1", NOISY),
     ("ppo", "Pendulum-v1", ON_POLICY),

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from batched_points import BatchedPoints
+from sb3_contrib import QRDQN, TRPO, RecurrentPPO
 from stable_baselines3 import A2C, DDPG, DQN, PPO, SAC, TD3
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback
@@ -59,6 +60,9 @@ CASES: list[Any] = [
     pytest.param(SAC, REPLAY | {"use_sde": True, "train_freq": 8}, id="sac-sde"),
     pytest.param(TD3, REPLAY | {"learning_starts": 28, "action_noise": ou_noise}, id="td3-noise"),
     pytest.param(DDPG, REPLAY | {"train_freq": (3, "step")}, id="ddpg"),
+    pytest.param(RecurrentPPO, ROLLOUTS | {"policy_kwargs": {"lstm_hidden_size": 8}}, id="recurrent-ppo"),
+    pytest.param(TRPO, {"n_steps": 16, "batch_size": 16}, id="trpo"),
+    pytest.param(QRDQN, REPLAY | {"target_update_interval": 30, "train_freq": 4}, id="qr-dqn"),
 ]
 
 
@@ -76,9 +80,10 @@ class Dies(BaseCallback):
 
 
 def built(kind: Any, settings: dict[str, Any], *, is_normalized: bool = False) -> Any:
-    env: Any = BatchedVecEnv(BatchedPoints(2, is_discrete=kind is DQN))
+    env: Any = BatchedVecEnv(BatchedPoints(2, is_discrete=kind in (DQN, QRDQN)))
+    policy = "MlpLstmPolicy" if kind is RecurrentPPO else "MlpPolicy"
     settings = {name: value() if value is ou_noise else value for name, value in settings.items()}
-    return kind("MlpPolicy", VecNormalize(env) if is_normalized else env, seed=3, device="cpu", **settings)
+    return kind(policy, VecNormalize(env) if is_normalized else env, seed=3, device="cpu", **settings)
 
 
 def learn(

@@ -12,6 +12,7 @@ import pytest
 import historystore
 from historystore.errors import InvalidValue
 from historystore.recording import Progress, RecordReport, plan_recording, record, run
+from historystore.verify import verify
 
 TINY = {"steps": 400, "streams": 2, "set": {"n_steps": 50, "batch_size": 50, "n_epochs": 1}}
 
@@ -97,7 +98,45 @@ def test_settings_that_the_engine_refuses_get_one_line_before_any_learner_begins
         InvalidValue, match=r"^learner: PPO with MlpPolicy refuses these settings, TypeError: .*net_arc"
     ):
         record("ppo", "darkroom", "0-2", out=tmp_path / "store", **settings)
-    assert historystore.open(tmp_path / "store").learners == ()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_refused_settings_leave_a_folder_that_was_there_and_a_store_alone(tmp_path):
+    refused = {**TINY, "set": {"n_steps": 0}}
+    (tmp_path / "empty").mkdir()
+    record("ppo", "darkroom", "0", out=tmp_path / "store", workers=1, **TINY)
+    digest = historystore.open(tmp_path / "store").digest
+    for name in ("empty", "store"):
+        with pytest.raises(InvalidValue, match=r"^learner: PPO with MlpPolicy refuses these settings"):
+            record("ppo", "darkroom", "0", out=tmp_path / name, **refused)
+        assert (tmp_path / name).is_dir()
+    assert historystore.open(tmp_path / "store").digest == digest
+
+
+@pytest.mark.parametrize(
+    ("algo", "engine", "message"),
+    [
+        (
+            "ppo",
+            None,
+            "fields: info/x is missing at step 1, expected it in the info of every step, got TimeLimit.truncated. "
+            "Leave it out, or add it to the environment's info.",
+        ),
+        (
+            "ppo",
+            "lockstep",
+            "--fields: --engine lockstep records log_prob, value, raw_action, source_observation, got info/x. Take "
+            "--engine sb3, which can.",
+        ),
+        ("ucb", None, "--fields: UCB records log_prob and source_observation, got info/x. Leave it out."),
+    ],
+)
+def test_a_field_that_no_step_has_is_refused_once_and_leaves_nothing(tmp_path, algo, engine, message):
+    env = "bandit" if algo == "ucb" else "darkroom"
+    with pytest.raises(InvalidValue) as refusal:
+        record(algo, env, "0-2", engine=engine, fields=["info/x"], out=tmp_path / "store", steps=200)
+    assert str(refusal.value) == message
+    assert list(tmp_path.iterdir()) == []
 
 
 def _workers() -> list[psutil.Process]:
@@ -129,6 +168,24 @@ def test_a_learner_whose_workers_always_die_is_given_up_and_the_others_go_on(tmp
     assert num_killed == 2
     assert [failure.seed for failure in state.failures] == [0]
     assert state.failures[0].error.startswith("not recorded: 2 worker processes died at it.")
+    assert state.learners.failed == 1
+    (learner,) = historystore.open(tmp_path / "store").learners
+    assert (learner.status, learner.row.error) == ("failed", state.failures[0].error)
+    again = plan_recording("ppo", "darkroom", "0", out=tmp_path / "store", workers=1, **long)
+    assert (again.num_retried, again.num_added) == (1, 0)
+
+
+def test_a_learner_that_is_given_up_keeps_the_steps_that_its_workers_sealed(tmp_path):
+    long = {**TINY, "steps": 10_000_000, "seal_s": 0.1}
+    plan = plan_recording("ppo", "darkroom", "0", out=tmp_path / "store", workers=1, **long)
+    for state in run(plan):
+        if isinstance(state, Progress) and state.num_bytes and (workers := _workers()):
+            workers[0].kill()
+    assert [failure.seed for failure in state.failures] == [0]
+    (learner,) = historystore.open(tmp_path / "store").learners
+    assert learner.status == "partial"
+    assert sum(history.num_steps for history in learner.histories) > 0
+    assert not [problem for problem in verify(tmp_path / "store") if not problem.is_note]
 
 
 def test_a_caller_that_stops_iterating_leaves_partial_learners_and_no_process(tmp_path):

@@ -9,7 +9,7 @@ import numpy as np
 
 from historystore import tasks
 from historystore.classic.group import Group
-from historystore.classic.recording import GroupRecording
+from historystore.classic.recording import OPTIONAL, GroupRecording
 from historystore.documents import LearnerSpec
 from historystore.errors import InvalidValue, WriteFailed
 from historystore.recording.engines import Interrupted, Session
@@ -30,12 +30,18 @@ class ClassicEngine:
     def __init__(self, *, policies: str | None = None) -> None:
         self._policies = policies
 
-    def check(self, template: LearnerSpec) -> None:
+    def check(self, template: LearnerSpec, *, fields: Sequence[str] | None) -> None:
         """Build one learner.
 
         Raises:
-            InvalidValue: a hyperparameter is out of its range, or the algorithm cannot act in the environment.
+            InvalidValue: a hyperparameter is out of its range, the algorithm cannot act in the environment, or a field
+                is asked of the environment's info.
         """
+        unknown = next((name for name in fields or () if name.startswith("info/")), None)
+        if unknown is not None:
+            raise InvalidValue(
+                f"--fields: {template.algorithm} records {' and '.join(OPTIONAL)}, got {unknown}. Leave it out."
+            )
         if template.num_streams != 1:
             raise InvalidValue(
                 f"--streams: {template.algorithm} has one, got {template.num_streams}. Record more seeds instead."

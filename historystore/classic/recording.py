@@ -15,7 +15,8 @@ from historystore.documents import LearnerSpec, Status
 from historystore.recording.engines import Session
 
 _FLUSH_S = 1.0
-_OPTIONAL = ("log_prob", "source_observation")
+OPTIONAL = ("log_prob", "source_observation")
+"""The step fields beyond those that every learner has."""
 
 
 class GroupRecording:
@@ -23,7 +24,7 @@ class GroupRecording:
 
     def __init__(self, specs: Sequence[LearnerSpec], session: Session) -> None:
         self.num_steps = 0
-        self._left_out = {name for name in _OPTIONAL if session.fields is not None and name not in session.fields}
+        self._left_out = {name for name in OPTIONAL if session.fields is not None and name not in session.fields}
         self._writers = [
             session.writer.begin(spec, provenance=provenance)
             for spec, provenance in zip(specs, provenances(specs), strict=True)

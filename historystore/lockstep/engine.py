@@ -14,7 +14,7 @@ from historystore.documents import LearnerSpec, Provenance
 from historystore.errors import WriteFailed
 from historystore.lockstep.checkpoint import become
 from historystore.lockstep.dqn_run import DqnRun
-from historystore.lockstep.limits import ENGINE
+from historystore.lockstep.limits import ENGINE, check_recording
 from historystore.lockstep.on_policy_run import OnPolicyRun
 from historystore.lockstep.recording import Recording
 from historystore.lockstep.stretch import Run
@@ -40,12 +40,13 @@ class LockstepEngine:
     the same rollout and minibatches (`tests/test_lockstep_ppo.py`).
     """
 
-    def check(self, template: LearnerSpec) -> None:
+    def check(self, template: LearnerSpec, *, fields: Sequence[str] | None) -> None:
         """Build the learner once.
 
         Raises:
-            InvalidValue: it is one that only Stable-Baselines3 itself can do.
+            InvalidValue: it, or a field, is one that only Stable-Baselines3 itself can do.
         """
+        check_recording(fields=fields, checkpoints=None)
         template_model(template)
 
     def group_size(self, template: LearnerSpec) -> int:

@@ -59,6 +59,7 @@ class Crew:
         group_size: how many of them a worker is handed at once, at most.
         num_workers: how many work at once.
         unsealed: asks the store which of some finished learners it does not hold; called when a worker died.
+        give_up: told of a learner that no worker ended.
     """
 
     def __init__(
@@ -69,12 +70,13 @@ class Crew:
         group_size: int,
         num_workers: int,
         unsealed: Callable[[Mapping[int, Finished]], list[int]],
+        give_up: Callable[[Finished], None],
     ) -> None:
         self._launcher = launcher
         self._group_size = group_size
         self._queue = deque(groups_of(seeds, size=group_size, num_workers=num_workers))
         self._num_workers = num_workers
-        self._unsealed = unsealed
+        self._unsealed, self._give_up = unsealed, give_up
         self._selector = selectors.DefaultSelector()
         self._workers: list[Worker] = []
         self._deaths: Counter[int] = Counter()
@@ -101,7 +103,7 @@ class Crew:
         """Keep enough workers busy, and handle what they say within the next seconds.
 
         Raises:
-            WriteFailed: a worker could not write to the store.
+            WriteFailed: the store cannot be written any more.
             HistoryError: workers do not start.
         """
         while self._queue and len(self._workers) < self._num_workers:
@@ -197,6 +199,7 @@ class Crew:
             return
         error = f"not recorded: {_MOST_DEATHS} worker processes died at it. {self._launcher.last_words()}"
         self.ended[seed] = Finished(seed=seed, status="failed", num_steps=0, error=error)
+        self._give_up(self.ended[seed])
 
     def _count_false_start(self) -> None:
         self._false_starts += 1

@@ -25,6 +25,8 @@ from historystore.recording.engines import Interrupted, Session
 from historystore.recording.messages import Finished
 from historystore.recording.source_vec_env import source_vec_env
 from historystore.sb3 import HistoryRecorder
+from historystore.sb3.features import FlatFeatures
+from historystore.sb3.policy_fields import info_values
 
 _CLASSES_IN = {"activation_fn": torch.nn, "optimizer_class": torch.optim}
 """Entries of `policy_kwargs` that are classes: a specification holds their names."""
@@ -33,9 +35,16 @@ _CLASSES_IN = {"activation_fn": torch.nn, "optimizer_class": torch.optim}
 class Sb3Engine:
     """Stable-Baselines3: one learner at a time, with anything that it can do."""
 
-    def check(self, template: LearnerSpec) -> None:
-        """Build the learner once."""
-        build_model(template)
+    def check(self, template: LearnerSpec, *, fields: Sequence[str] | None) -> None:
+        """Build the learner once; its environments take a step where a field is asked of their info."""
+        env = build_model(template).get_env()
+        names = [name for name in fields or () if name.startswith("info/")]
+        if names:
+            assert env is not None
+            env.reset()
+            *_, infos = env.step(np.stack([env.action_space.sample()] * env.num_envs))
+            for name in names:
+                info_values(name, infos, step=1)
 
     def group_size(self, template: LearnerSpec) -> int:
         """Return one: learners that ride together would not be faster."""
@@ -81,6 +90,9 @@ def build_model(spec: LearnerSpec) -> BaseAlgorithm:
     env = _environments(spec)
     algorithm = algorithm_class(spec.algorithm)
     arguments = {name: _argument(name, value, env.action_space) for name, value in spec.hyperparameters.items()}
+    if isinstance(env.observation_space, gym.spaces.MultiDiscrete) and spec.policy.endswith("LstmPolicy"):
+        flat = {"features_extractor_class": FlatFeatures}
+        arguments["policy_kwargs"] = flat | (arguments.get("policy_kwargs") or {})
     model: BaseAlgorithm = algorithm(spec.policy, env, seed=spec.seed, device="cpu", **arguments)
     model.set_logger(Logger(folder=None, output_formats=[]))
     return model

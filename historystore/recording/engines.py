@@ -34,8 +34,11 @@ class Session:
 class Engine(Protocol):
     """A way to carry out learners' specifications."""
 
-    def check(self, template: LearnerSpec) -> None:
-        """Load what is needed and build the learner once; warnings and whatever is raised go to the user."""
+    def check(self, template: LearnerSpec, *, fields: Sequence[str] | None) -> None:
+        """Load what is needed, build the learner once, and see that its steps have the fields that are asked for.
+
+        Warnings and whatever is raised go to the user.
+        """
         ...
 
     def group_size(self, template: LearnerSpec) -> int:

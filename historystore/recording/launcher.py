@@ -124,7 +124,7 @@ def _warmed(job: Job) -> Warm:
             engine = engine_of(job.template, policies=job.policies_store)
             if torch := sys.modules.get("torch"):  # an engine without it starts seconds sooner
                 torch.set_num_threads(1)
-            engine.check(job.template)
+            engine.check(job.template, fields=job.fields)
         except HistoryError as error:
             return Warm(error=str(error))
         except Exception as error:  # noqa: BLE001 - whatever the engine says of the settings goes to the user

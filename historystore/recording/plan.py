@@ -117,30 +117,11 @@ def plan_recording(
         Unreachable: the server of a remote store does not answer.
         WriteFailed: what waits for upload still cannot be uploaded.
     """
-    learning, family = algorithm(algo), tasks.family(env, env_args)
-    chosen, known = preset(algo, family.name).for_streams(streams), signature(learning)
-    num_streams = _positive("--streams", streams, chosen.num_streams)
-    num_steps = _num_steps(steps, chosen.num_steps, algo=algo, env=family.name)
-    hyperparameters = resolve_hyperparameters(known, chosen.hyperparameters, set or {})
-    hyperparameters |= _engine_mark(engine or learning.engine, learning)
-    wanted = _checked_count(parse_seeds(seeds))
-    policies = _policies(hyperparameters.pop(POLICY_FROM, None), family, wanted) if learning.engine == CLASSIC else None
-    named = RECORDED if policies else resolve_policy(policy or chosen.policy, known, observations=source_space(family))
-    template = LearnerSpec(
-        family=family.name,
-        env_args=family.args,
-        algorithm=learning.name,
-        policy=named,
-        hyperparameters=hyperparameters,
-        num_streams=num_streams,
-        num_steps=_lived_steps(num_steps, hyperparameters, num_streams=num_streams),
+    family, wanted = tasks.family(env, env_args), _checked_count(parse_seeds(seeds))
+    _check_recording(algorithm(algo), engine=engine, fields=fields, checkpoints=checkpoints)
+    template, asked, policies = _template(
+        algo, family, wanted, engine=engine, steps=steps, streams=streams, policy=policy, given=set or {}
     )
-    if checkpoints is not None and learning.engine == CLASSIC:
-        raise InvalidValue(f"--checkpoints: {learning.name} has no model to store, got {checkpoints}. Leave it out.")
-    check_names(fields or ())
-    checkpoint_interval(checkpoints)
-    if engine == LOCKSTEP:
-        check_lockstep(fields=fields, checkpoints=checkpoints)
     shard_format(format, profile=profile)
     place = place_of(out if out is not None else _default_name(family, algo))
     todo, num_retried = _todo(_shared(place), template, wanted, policies)
@@ -150,7 +131,7 @@ def plan_recording(
         seeds=wanted,
         todo=todo,
         num_retried=num_retried,
-        num_steps_asked=num_steps,
+        num_steps_asked=asked,
         fields=None if fields is None else tuple(dict.fromkeys(fields)),
         checkpoints=checkpoints,
         num_without_checkpoint=0 if checkpoints is None else _num_without_checkpoint(place, template, wanted, todo),
@@ -161,6 +142,50 @@ def plan_recording(
         profile=profile,
         policies=policies,
     )
+
+
+def _template(
+    algo: str,
+    family: tasks.Family,
+    seeds: Seeds,
+    *,
+    engine: str | None,
+    steps: int | None,
+    streams: int | None,
+    policy: str | None,
+    given: Mapping[str, Any],
+) -> tuple[LearnerSpec, int, RecordedPolicies | None]:
+    """Return the learner without task and seed, the steps that were asked for, and the models that act, if some do."""
+    learning = algorithm(algo)
+    chosen, known = preset(algo, family.name).for_streams(streams), signature(learning)
+    num_streams = _positive("--streams", streams, chosen.num_streams)
+    num_steps = _num_steps(steps, chosen.num_steps, algo=algo, env=family.name)
+    hyperparameters = resolve_hyperparameters(known, chosen.hyperparameters, given)
+    hyperparameters |= _engine_mark(engine or learning.engine, learning)
+    policies = _policies(hyperparameters.pop(POLICY_FROM, None), family, seeds) if learning.engine == CLASSIC else None
+    named = RECORDED if policies else resolve_policy(policy or chosen.policy, known, observations=source_space(family))
+    template = LearnerSpec(
+        family=family.name,
+        env_args=family.args,
+        algorithm=learning.name,
+        policy=named,
+        hyperparameters=hyperparameters,
+        num_streams=num_streams,
+        num_steps=_lived_steps(num_steps, hyperparameters, num_streams=num_streams),
+    )
+    return template, num_steps, policies
+
+
+def _check_recording(
+    learning: Algorithm, *, engine: str | None, fields: Sequence[str] | None, checkpoints: str | None
+) -> None:
+    """Refuse fields and checkpoints that nothing has, or not this engine."""
+    if checkpoints is not None and learning.engine == CLASSIC:
+        raise InvalidValue(f"--checkpoints: {learning.name} has no model to store, got {checkpoints}. Leave it out.")
+    check_names(fields or ())
+    checkpoint_interval(checkpoints)
+    if engine == LOCKSTEP:
+        check_lockstep(fields=fields, checkpoints=checkpoints)
 
 
 def spec_of_seed(template: LearnerSpec, seed: int, *, policies: RecordedPolicies | None = None) -> LearnerSpec:

@@ -5,23 +5,25 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Generator, Mapping
-from contextlib import closing, suppress
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
+from functools import partial
 
 from historystore import tasks
 from historystore.card import write_card
 from historystore.errors import Unreachable, WriteFailed
-from historystore.folder import SHARDS
+from historystore.folder import DOCUMENT, SHARDS
 from historystore.places import Place
 from historystore.recording.crew import Crew
 from historystore.recording.launcher import Launcher
-from historystore.recording.messages import Finished, Job
+from historystore.recording.messages import Finished, Job, Warm
 from historystore.recording.plan import RecordPlan, spec_of_seed
 from historystore.recording.progress import Failure, Progress, RecordReport
 from historystore.resumption import checkpoint_interval, sweep_checkpoints
 from historystore.store import create
 from historystore.store import open as open_store
 from historystore.summary import learner_counts
+from historystore.writer import StoreWriter
 
 REPORT_S = 0.5
 
@@ -40,15 +42,12 @@ def run(plan: RecordPlan) -> Generator[Progress | RecordReport, None, None]:
     ended: dict[int, Finished] = {}
     seconds = 0.0
     if plan.todo:
-        family = tasks.family(plan.template.family, plan.template.env_args)
-        create(
-            plan.place, family=family.name, observation_space=family.observation_space, action_space=family.action_space
-        )
-        plan.place.prepare(SHARDS)  # an empty folder does not survive git or a zip file
-        plan.place.check_writable(SHARDS)
-        if checkpoint_interval(plan.checkpoints) is not None:
-            sweep_checkpoints(open_store(plan.place, mode="a"))
-        ended, seconds = yield from _followed(plan)
+        with _place_ready(plan.place):
+            yield _progress(plan, None, _Size(plan.place), seconds=0.0)
+            launcher, warm = _warm_launcher(plan)
+        with launcher:
+            _create_store(plan)
+            ended, seconds = yield from _followed(plan, launcher, group_size=warm.group_size)
     try:
         write_card(open_store(plan.place, mode="a" if plan.todo else "r"))
     except WriteFailed:
@@ -57,8 +56,23 @@ def run(plan: RecordPlan) -> Generator[Progress | RecordReport, None, None]:
     yield _report(plan, ended, seconds=seconds)
 
 
-def _followed(plan: RecordPlan) -> Generator[Progress, None, tuple[dict[int, Finished], float]]:
-    """Run the workers to the end; return what became of each learner, and the seconds since workers could start."""
+@contextmanager
+def _place_ready(place: Place) -> Iterator[None]:
+    """Find out whether a store's place can be written; no folder is left where what follows is refused."""
+    is_new = place.kind() is None
+    place.prepare(SHARDS)  # an empty folder does not survive git or a zip file
+    place.check_writable(SHARDS)
+    try:
+        yield
+    except BaseException:
+        if is_new and not place.exists(DOCUMENT):
+            place.remove(SHARDS, ())
+            place.remove("", ())
+        raise
+
+
+def _warm_launcher(plan: RecordPlan) -> tuple[Launcher, Warm]:
+    """Start the launcher, and pass on what the engine says of the learner."""
     job = Job(
         store=plan.place.resolved(),
         template=spec_of_seed(plan.template, plan.todo[0], policies=plan.policies),
@@ -70,6 +84,30 @@ def _followed(plan: RecordPlan) -> Generator[Progress, None, tuple[dict[int, Fin
         profile=plan.profile,
         policies=plan.policies,
     )
+    launcher = Launcher(job)
+    try:
+        warm = launcher.warm_up()
+    except BaseException:
+        launcher.close()
+        raise
+    for text in warm.warnings:
+        warnings.warn(text, stacklevel=4)
+    return launcher, warm
+
+
+def _create_store(plan: RecordPlan) -> None:
+    """Create the store, or find it as it should be, and remove what no learner goes on from."""
+    family = tasks.family(plan.template.family, plan.template.env_args)
+    spaces = {"observation_space": family.observation_space, "action_space": family.action_space}
+    store = create(plan.place, family=family.name, **spaces)
+    if checkpoint_interval(plan.checkpoints) is not None:
+        sweep_checkpoints(store)
+
+
+def _followed(
+    plan: RecordPlan, launcher: Launcher, *, group_size: int
+) -> Generator[Progress, None, tuple[dict[int, Finished], float]]:
+    """Run the workers to the end; return what became of each learner, and the seconds since workers could start."""
 
     def unsealed(finished: Mapping[int, Finished]) -> list[int]:
         plan.place.settle()
@@ -78,22 +116,29 @@ def _followed(plan: RecordPlan) -> Generator[Progress, None, tuple[dict[int, Fin
         return [seed for seed, end in finished.items() if status.get(ids[seed]) != end.status]
 
     size = _Size(plan.place)
-    yield _progress(plan, None, size, seconds=0.0)
-    with Launcher(job) as launcher:
-        warm = launcher.warm_up()
-        for text in warm.warnings:
-            warnings.warn(text, stacklevel=4)
-        crew = Crew(
-            launcher, seeds=plan.todo, group_size=warm.group_size, num_workers=plan.num_workers, unsealed=unsealed
-        )
-        with closing(crew):
-            started = time.monotonic()
-            while not crew.is_done:
-                until = time.monotonic() + REPORT_S
-                while not crew.is_done and (timeout_s := until - time.monotonic()) > 0:
-                    crew.work(timeout_s=timeout_s)
-                yield _progress(plan, crew, size, seconds=time.monotonic() - started)
+    crew = Crew(
+        launcher,
+        seeds=plan.todo,
+        group_size=group_size,
+        num_workers=plan.num_workers,
+        unsealed=unsealed,
+        give_up=partial(_record_failure, plan),
+    )
+    with closing(crew):
+        started = time.monotonic()
+        while not crew.is_done:
+            until = time.monotonic() + REPORT_S
+            while not crew.is_done and (timeout_s := until - time.monotonic()) > 0:
+                crew.work(timeout_s=timeout_s)
+            yield _progress(plan, crew, size, seconds=time.monotonic() - started)
     return crew.ended, time.monotonic() - started
+
+
+def _record_failure(plan: RecordPlan, end: Finished) -> None:
+    """Add an attempt without steps that says why there are no more; what dead workers sealed shows before it."""
+    spec = spec_of_seed(plan.template, end.seed, policies=plan.policies)
+    with StoreWriter(open_store(plan.place, mode="a"), format=plan.format, profile=plan.profile) as writer:
+        writer.begin(spec).finish(status=end.status, error=end.error)
 
 
 def _progress(plan: RecordPlan, crew: Crew | None, size: _Size, *, seconds: float) -> Progress:

@@ -71,7 +71,7 @@ def _info_reading(name: str) -> Reading:
     first: list[np.ndarray] = []
 
     def read(loop: Mapping[str, Any]) -> np.ndarray:
-        values = _info_values(name, loop)
+        values = info_values(name, loop["infos"], step=loop["self"].num_timesteps)
         if not first:
             first.append(values)
         if values.shape != first[0].shape or not np.can_cast(values.dtype, first[0].dtype, "safe"):
@@ -84,21 +84,26 @@ def _info_reading(name: str) -> Reading:
     return read
 
 
-def _info_values(name: str, loop: Mapping[str, Any]) -> np.ndarray:
+def info_values(name: str, infos: Sequence[Mapping[str, Any]], *, step: int) -> np.ndarray:
+    """Return an entry of the info of every stream.
+
+    Raises:
+        InvalidValue: some have none, or it is no number.
+    """
     key = name.removeprefix("info/")
     try:
-        values = np.asarray([info[key] for info in loop["infos"]])
+        values = np.asarray([info[key] for info in infos])
     except KeyError:
         raise InvalidValue(
-            f"fields: {name} is missing at step {loop['self'].num_timesteps}, expected it in the info of every "
-            f"step, got {', '.join(map(str, loop['infos'][0])) or 'nothing'}. Leave it out, or add it to the "
+            f"fields: {name} is missing at step {step}, expected it in the info of every "
+            f"step, got {', '.join(map(str, infos[0])) or 'nothing'}. Leave it out, or add it to the "
             "environment's info."
         ) from None
     except ValueError:  # arrays of several shapes
         values = np.zeros(0, object)
     if values.dtype.kind not in "biufc":
         raise InvalidValue(
-            f"fields: {name} is no number at step {loop['self'].num_timesteps}, expected numbers or flags of one shape "
+            f"fields: {name} is no number at step {step}, expected numbers or flags of one shape "
             "from all streams. Leave it out."
         )
     return values
