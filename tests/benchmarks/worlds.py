@@ -3,9 +3,6 @@
     python tests/benchmarks/worlds.py                      # every row, about an hour on two cores
     python tests/benchmarks/worlds.py --only darkroom ppo  # rows that name all of these words
 
-Speed is in env-steps per CPU second of the recording processes, start and compilation included: what else the machine
-does hardly matters to it.
-
 A learner has converged when its last ten episodes lie at least 90 % of the way from random to the best on its task.
 Where a world knows no best, the goal is what its makers call solved (CartPole-v1: 475), or what is said beside the row.
 """
@@ -14,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import sys
 import tempfile
 from dataclasses import dataclass, field
@@ -70,9 +66,7 @@ ROWS = (
 
 def measured(row: Row, place: Path) -> dict[str, Any]:
     """Record a row's learners and sum up how they ended."""
-    spent = _children_cpu_s()
     report = record(row.algo, row.env, row.seeds, env_args=row.env_args, out=place)
-    spent = _children_cpu_s() - spent
     store = historystore.open(place)
     origins = [learner.row.provenance for learner in store.learners]
     final = learner_final_returns(store)
@@ -91,16 +85,11 @@ def measured(row: Row, place: Path) -> dict[str, Any]:
         "random_return": _mean(random),
         "goal": row.goal,
         "steps_a_learner": store.num_steps // len(final),
-        "env_steps_per_cpu_s": round(store.num_steps / spent),
+        "env_steps_per_s": round(report.steps_per_s),
         "bytes_a_step": store.num_bytes / store.num_steps,
         "seconds": report.seconds,
         "failed": report.learners.failed,
     }
-
-
-def _children_cpu_s() -> float:
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
 
 
 def _mean(values: np.ndarray) -> float | None:
