@@ -5,7 +5,7 @@
     run.json                what was distilled: family, spaces, split of tasks, stores and their digests, versions
     config.json             every setting (`TrainConfig`)
     reference.safetensors   the source's learning curves, best and random returns, by task
-    model.safetensors       weights; the metadata says after how many updates
+    model.safetensors       weights; the metadata says after how many updates, and the SHA-256 of it all
     checkpoint.safetensors  what a killed training goes on from; gone when the training is complete
     metrics.jsonl           a line for each update and each validation; the same scalars lie in tensorboard/
     evaluation-*.json, .png what `hist evaluate` found
@@ -13,9 +13,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -38,6 +40,8 @@ from .references import References
 
 FORMAT: Literal["historystore-run"] = "historystore-run"
 FORMAT_VERSION: Literal["0.1"] = "0.1"
+_DIGEST = "sha256"
+"""The metadata that holds the digest of the rest of a safetensors file."""
 
 
 class DistilledStore(Document):
@@ -216,18 +220,37 @@ def library_versions() -> dict[str, str]:
 
 
 def write_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
-    """Put a safetensors file in place, whole."""
+    """Put a safetensors file in place, whole, with a digest of what is in it."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    replace_file(path, save(tensors, metadata=metadata))
+    replace_file(path, save(tensors, metadata={**metadata, _DIGEST: _digest(tensors, metadata)}))
 
 
 def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """Read a safetensors file and its metadata."""
+    """Read a safetensors file and its metadata, and hold them against their digest; older files have none.
+
+    Raises:
+        DamagedData: the file cannot be read, or does not hold what was written to it.
+    """
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+            tensors, metadata = {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise DamagedData(f"{path}: cannot be read, {error}. Train the run again.") from error
+    digest = metadata.pop(_DIGEST, None)
+    if digest is not None and digest != _digest(tensors, metadata):
+        raise DamagedData(
+            f"{path}: does not hold what was written to it. Restore the file from a copy, or train the run again."
+        )
+    return tensors, metadata
+
+
+def _digest(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> str:
+    """Return the SHA-256 of the metadata, and of every tensor by name, with its dtype and shape."""
+    found = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        found.update(f"{name}/{tensor.dtype}/{tuple(tensor.shape)}/".encode())
+        found.update(tensor.reshape(-1).view(torch.uint8).numpy())  # (bytes,)
+    return found.hexdigest()
 
 
 def read_metadata(path: Path) -> dict[str, str]:

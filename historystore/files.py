@@ -234,4 +234,13 @@ def is_process_gone(host: str, pid: int) -> bool:
         return True
     except OSError:
         return False
-    return False
+    return _is_zombie(pid)
+
+
+def _is_zombie(pid: int) -> bool:
+    """Whether a process has ended and its parent has not asked how, as the first one in a container may never do."""
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:  # gone this moment, or a system without such files
+        return False
+    return status.rpartition(")")[2].split()[0] == "Z"

@@ -136,6 +136,16 @@ def test_a_store_without_the_models_gets_one_line_before_anything_starts(env, ar
     assert not (tmp_path / "store").exists()
 
 
+def test_a_single_shard_is_no_store_of_models(trained, tmp_path):
+    shard = next((trained / "CartPole-v1" / "shards").iterdir())
+    with pytest.raises(InvalidValue) as refusal:
+        plan_recording("noise", "CartPole-v1", "0", steps=100, set={"policy_from": str(shard)}, out=tmp_path / "store")
+    assert str(refusal.value) == (
+        f"--set policy_from: {shard} is a single shard, which holds no models, expected a store. Give the store's "
+        "folder."
+    )
+
+
 def test_one_task_without_a_model_is_named(trained, tmp_path):
     settings = {"policy_from": str(trained / "dark-key-to-door")}
     with pytest.raises(InvalidValue, match=r"no trained model for 1 of 3 tasks \(") as refusal:

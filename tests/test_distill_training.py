@@ -8,6 +8,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save
 from toy_histories import write_bandits, write_darkroom, write_spaces
 
 from distill import TrainConfig, load_run, train
@@ -241,6 +242,32 @@ def test_what_is_no_run_is_refused_in_one_line(
         load_run(tmp_path / "run")
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "checkpoint.safetensors"])
+def test_a_flipped_bit_in_weights_is_never_loaded(tmp_path: Path, name: str) -> None:
+    store, run, settings = write_bandits(tmp_path / "bandits"), tmp_path / "run", config(updates=4, checkpoint_every=2)
+    for state in train(store, run, settings):
+        if state.update >= 3:
+            break
+    data = bytearray((run / name).read_bytes())
+    data[-5] ^= 1
+    (run / name).write_bytes(data)
+    with pytest.raises(DamagedData) as caught:
+        load_run(run).load_agent() if name == "model.safetensors" else list(
+            train(store, run, config(updates=4, checkpoint_every=2))
+        )
+    assert str(caught.value) == (
+        f"{run / name}: does not hold what was written to it. Restore the file from a copy, or train the run again."
+    )
+
+
+def test_weights_of_an_earlier_version_without_a_digest_are_loaded(tmp_path: Path) -> None:
+    list(train(write_bandits(tmp_path / "bandits"), tmp_path / "run", config(updates=1)))
+    file = tmp_path / "run" / "model.safetensors"
+    tensors, metadata = read_tensors(file)
+    file.write_bytes(save(tensors, metadata=metadata))
+    assert sorted(load_run(tmp_path / "run").load_agent().state_dict()) == sorted(tensors)
 
 
 def test_a_run_that_is_not_there_says_so(tmp_path: Path) -> None:

@@ -211,6 +211,36 @@ def test_an_import_path_that_leads_nowhere_is_one_line(algo: str, line: str) -> 
     assert str(refusal.value) == line
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (b"class Learner(:", ", line 1: is no Python, invalid syntax"),
+        (b"x = '\xe9'\n", ", line 1: is no Python, (unicode error)"),
+        (b"class Learner:\0", ": is no Python, source code string cannot contain null bytes"),
+    ],
+)
+def test_a_module_that_is_no_python_is_one_line_that_names_it(
+    text: bytes, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken_learners.py").write_bytes(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(InvalidValue) as refusal:
+        signature(algorithm("broken_learners:Learner"))
+    assert str(refusal.value).startswith(f"algo: {tmp_path / 'broken_learners.py'}{said}")
+    assert str(refusal.value).endswith(". Correct it.")
+
+
+def test_modules_that_import_from_each_other_and_a_class_that_is_its_own_base_are_looked_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "one_side.py").write_text("from other_side import Learner\n")
+    (tmp_path / "other_side.py").write_text("from one_side import Learner\nclass Odd(Odd):\n    pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(InvalidValue, match=r"^algo: one_side has no class Learner\. Check the name\.$"):
+        signature(algorithm("one_side:Learner"))
+    assert signature(algorithm("other_side:Odd")).parameters == {}
+
+
 def test_a_path_and_a_name_that_are_neither_are_one_line() -> None:
     for wrong in ("td4", "a b:C", "x:y.z"):
         with pytest.raises(InvalidValue) as refusal:

@@ -173,6 +173,18 @@ def test_only_classes_that_models_are_made_of_are_loaded(tmp_path: Any) -> None:
             from_plain(harmful)  # type: ignore[arg-type]
 
 
+def test_a_class_that_cannot_be_imported_is_told_apart_from_a_harmful_one() -> None:
+    from historystore.sb3.plain import from_plain
+
+    for lost in ("nobody:Algo", "stable_baselines3:Nothing"):
+        with pytest.raises(DamagedData) as caught:
+            from_plain({"class": lost})
+        assert str(caught.value) == (
+            f"checkpoint: {lost} cannot be imported, expected a class that models are made of. Install the package it "
+            "is in, or name the folder of its module in PYTHONPATH."
+        )
+
+
 def test_names_that_are_none(tmp_path: Any) -> None:
     _, store, _ = recorded(tmp_path / "s", A2C, {})
     with pytest.raises(InvalidValue, match=r"expected the 64 hexadecimal digits of a SHA-256, got '\.\./x'"):

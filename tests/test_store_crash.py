@@ -13,7 +13,7 @@ import pytest
 from store_samples import create, life, record, small_store
 
 import historystore as hs
-from historystore.files import create_file, make_folder, replace_file, sweep
+from historystore.files import create_file, is_process_gone, make_folder, replace_file, sweep
 from historystore.replay import learner_digest
 
 WRITER = """
@@ -99,6 +99,19 @@ def test_a_writer_sweeps_what_dead_processes_left_and_nothing_else(tmp_path: Pat
     hs.StoreWriter(hs.open(tmp_path / "s", mode="a"))
     assert sorted(file.name for file in folder.iterdir()) == sorted([living, elsewhere, "notes.txt"])
     assert sweep(folder) == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing tells of processes that nobody waits for")
+def test_a_killed_process_that_its_parent_does_not_wait_for_is_dead(tmp_path: Path) -> None:
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    host = os.uname().nodename
+    assert not is_process_gone(host, process.pid)
+    process.kill()
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    try:
+        assert is_process_gone(host, process.pid)
+    finally:
+        process.communicate()
 
 
 def test_a_file_is_created_by_one_only_and_replaced_whole(tmp_path: Path) -> None:

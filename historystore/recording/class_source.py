@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from historystore.errors import InvalidValue
 from historystore.import_paths import make_reachable
 
 
@@ -25,22 +26,29 @@ class ClassSource:
         return next((node for node in methods if node.name == "__init__"), None)
 
     def lineage(self) -> Iterator[ClassSource]:
-        """Yield the class and those that it inherits from, depth first, as far as their source is found."""
-        yield self
-        for base in self.node.bases:
-            found = class_source(self.module, ast.unparse(base))
-            if found is not None:
-                yield from found.lineage()
+        """Yield the class and those that it inherits from, depth first, each once, as far as their source is found."""
+        waiting, seen = [self], set()
+        while waiting:
+            source = waiting.pop()
+            if (place := (source.module, source.node.lineno)) not in seen:
+                seen.add(place)
+                yield source
+                bases = (class_source(source.module, ast.unparse(base)) for base in source.node.bases)
+                waiting += reversed(list(filter(None, bases)))
 
 
-def class_source(module: str, name: str) -> ClassSource | None:
+def class_source(module: str, name: str, *, passed: frozenset[tuple[str, str]] = frozenset()) -> ClassSource | None:
     """Find the class that `module.name` is, also where it is imported from elsewhere; None where there is none.
 
-    `name` may have dots: `import torch as th` makes `th.nn.Module` one.
+    `name` may have dots: `import torch as th` makes `th.nn.Module` one. `passed` are the places that sent us here.
+
+    Raises:
+        InvalidValue: a module on the way is no Python.
     """
     path = _file(module)
-    if path is None:
+    if path is None or (module, name) in passed:
         return None
+    passed |= {(module, name)}
     tree, (first, _, rest) = _parsed(path), name.partition(".")
     for node in ast.walk(tree):
         match node:
@@ -51,13 +59,13 @@ def class_source(module: str, name: str) -> ClassSource | None:
                     if first == (alias.asname or alias.name):
                         source = _absolute(node, module=module, is_package=path.name == "__init__.py")
                         source = f"{source}.{alias.name}" if rest else source
-                        return class_source(source, rest or alias.name)
+                        return class_source(source, rest or alias.name, passed=passed)
             case ast.Import(names=aliases):
                 for alias in aliases:
                     if alias.asname == first and rest:
-                        return class_source(alias.name, rest)
+                        return class_source(alias.name, rest, passed=passed)
                     if alias.asname is None and name.startswith(f"{alias.name}."):
-                        return class_source(alias.name, name.removeprefix(f"{alias.name}."))
+                        return class_source(alias.name, name.removeprefix(f"{alias.name}."), passed=passed)
     return None
 
 
@@ -93,4 +101,9 @@ def _absolute(node: ast.ImportFrom, *, module: str, is_package: bool) -> str:
 
 
 def _parsed(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"))
+    try:
+        return ast.parse(path.read_bytes())
+    except (SyntaxError, ValueError) as error:  # bytes that are no text are a SyntaxError, null bytes may be either
+        line = getattr(error, "lineno", None)
+        where = f"{path}, line {line}" if line else f"{path}"
+        raise InvalidValue(f"algo: {where}: is no Python, {getattr(error, 'msg', error)}. Correct it.") from None

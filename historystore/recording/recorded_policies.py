@@ -46,9 +46,14 @@ def recorded_policies(path: str, *, family: Family, tasks: Iterable[Task]) -> Re
     Raises:
         StoreNotFound: there is no store.
         SpaceMismatch: it is of another family.
-        InvalidValue: it has no such learner for one of the tasks.
+        InvalidValue: it has no such learner for one of the tasks, or is a single shard.
     """
     store = open_store(path)
+    if store.is_shard:
+        raise InvalidValue(
+            f"--set {POLICY_FROM}: {store.place} is a single shard, which holds no models, expected a store. "
+            "Give the store's folder."
+        )
     if store.document.family != family.name:
         raise SpaceMismatch(
             f"--set {POLICY_FROM}: {store.place} is a store of the family {store.document.family!r}, expected "

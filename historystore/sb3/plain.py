@@ -89,8 +89,13 @@ def load_class(path: Any) -> type:
         DamagedData: it is not installed, or is of no kind that models are made of.
     """
     found = _found(path)
+    if found is None:
+        raise DamagedData(
+            f"checkpoint: {path} cannot be imported, expected a class that models are made of. Install the package it "
+            "is in, or name the folder of its module in PYTHONPATH."
+        )
     if not isinstance(found, type) or not issubclass(found, _CLASSES + _OBJECTS):
-        raise DamagedData(f"checkpoint: {path} is not a class that models are made of. Install the package it is in.")
+        raise DamagedData(f"checkpoint: {path} is not a class that models are made of. Do not trust this store.")
     return found
 
 
