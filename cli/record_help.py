@@ -51,7 +51,7 @@ answer, learning goes on and shards wait here; the same command uploads them. Cr
 \b
 Examples:
   hist record --algo ppo --env darkroom --seeds 0-999
-  hist record --algo dqn --env darkroom-hard --seeds 0-288 --out hard
+  hist record --algo q-learning --env darkroom-hard --seeds 0-1733 --out hard
   hist record --engine lockstep --algo ppo --env darkroom --seeds 0-999 --streams 1
   hist record --algo ppo --env darkroom --seeds 0-9 --steps 50000 --set learning_rate=1e-3 --set n_steps=64
   hist record --algo a2c --env darkroom --seeds 7 --set 'policy_kwargs={"net_arch": [128, 128]}'

@@ -76,38 +76,6 @@ PRESETS: dict[tuple[str, str], Preset] = {
             "what is left (50 of 64 in 60 000 steps): by chance a corner is met once in a hundred thousand episodes."
         ),
     ),
-    ("a2c", "darkroom-hard"): Preset(
-        policy="MlpPolicy",
-        num_streams=16,
-        num_steps=160_000,
-        hyperparameters={
-            "n_steps": 10,
-            "learning_rate": 3e-3,
-            "gamma": 0.95,
-            "ent_coef": 0.003,
-        },
-        why=(
-            "Sixteen streams, a longer horizon and little entropy, so that a rare success is kept; not measured with "
-            "this library yet: expect some of the farthest goals never to be found."
-        ),
-    ),
-    ("dqn", "darkroom-hard"): Preset(
-        policy="MlpPolicy",
-        num_streams=1,
-        num_steps=60_000,
-        hyperparameters={
-            "learning_rate": 1e-3,
-            "buffer_size": 60_000,
-            "learning_starts": 200,
-            "batch_size": 64,
-            "gamma": 0.9,
-            "train_freq": 4,
-            "target_update_interval": 200,
-            "exploration_fraction": 0.5,
-            "exploration_final_eps": 0.01,
-        },
-        why="The settings of Dark Room, five times as long. Not measured yet: expect far goals never to be found.",
-    ),
     ("ppo", "darkroom-permuted"): Preset(
         policy="MlpPolicy",
         num_streams=8,
