@@ -13,6 +13,7 @@ from classic_learners import learner_specs, recorded
 import historystore
 from historystore.classic.engine import ClassicEngine
 from historystore.errors import InvalidValue
+from historystore.recording import record
 from historystore.recording.engines import Interrupted
 from historystore.tasks import family
 
@@ -166,3 +167,17 @@ def test_a_worker_of_this_engine_loads_neither_torch_nor_stable_baselines3():
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "[]"
+
+
+def test_a_learner_that_must_find_acts_at_random_alone_until_its_first_reward(tmp_path):
+    settings = {"must_find": True, "epsilon_start": 0.2, "epsilon_final": 0.2}
+    record("noise", "darkroom-hard", "0-19", steps=4_000, set=settings, out=tmp_path / "store")
+    num_found = 0
+    for learner in historystore.open(tmp_path / "store").learners:
+        trace = learner.histories[0].read(0, 4_000)
+        rewarded = np.flatnonzero(trace["reward"])
+        found = int(rewarded[0]) + 1 if len(rewarded) else 4_000
+        np.testing.assert_allclose(trace["log_prob"][:found], -np.log(5), rtol=1e-6)
+        assert not np.isclose(trace["log_prob"][found:], -np.log(5)).any()
+        num_found += found < 4_000
+    assert 5 <= num_found <= 19

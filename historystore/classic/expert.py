@@ -35,6 +35,8 @@ class NoisyExpert:
     ) -> None:
         self._guide = guide
         self._is_first = np.ones(len(generators), dtype=bool)
+        must_find = isinstance(settings, NoiseSettings) and settings.must_find
+        self._is_blind = np.full(len(generators), must_find)
         self._schedule = (
             Schedule.of(settings, num_steps=num_steps)
             if isinstance(settings, NoiseSettings)
@@ -49,11 +51,12 @@ class NoisyExpert:
 
     def act(self, step: int, seen: Any) -> Choice:
         """Prefer what the guide does where everybody is."""
-        return self._policy.choose(step, self._guide.actions(seen, self._is_first))
+        return self._policy.choose(step, self._guide.actions(seen, self._is_first), self._is_blind)
 
     def learn(self, actions: Shaped[np.ndarray, "learners ..."], outcome: Outcome) -> None:
-        """Learn nothing but where episodes begin."""
+        """Learn nothing but where episodes begin, and, where it has to be found, that there is something to earn."""
         self._is_first = outcome.is_end
+        self._is_blind &= outcome.rewards <= 0
 
     def update(self, step: int) -> Update | None:
         """Return the epsilon that acts from now on, where it changes."""

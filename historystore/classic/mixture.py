@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import gymnasium as gym
 import numpy as np
-from jaxtyping import Int64, Shaped
+from jaxtyping import Bool, Int64, Shaped
 
 from historystore.classic.agent import Choice
 from historystore.classic.draws import Draws
 from historystore.classic.schedule import Schedule
 from historystore.errors import InvalidValue
 
+Blind: TypeAlias = Bool[np.ndarray, " learners"] | bool
 EPSILON = "rollout/exploration_rate"
 """What Stable-Baselines3 calls epsilon in its logs."""
 
@@ -23,8 +24,8 @@ EPSILON = "rollout/exploration_rate"
 class Mixture(Protocol):
     """Chooses between what is preferred and something at random."""
 
-    def choose(self, step: int, greedy: Shaped[np.ndarray, "learners ..."]) -> Choice:
-        """Choose for each learner."""
+    def choose(self, step: int, greedy: Shaped[np.ndarray, "learners ..."], is_blind: Blind = False) -> Choice:
+        """Choose for each learner; the blind act at random whatever epsilon is."""
         ...
 
 
@@ -38,13 +39,15 @@ class EpsilonGreedy:
         self._epsilon = 0.0
         self._log_greedy, self._log_other = 0.0, -math.inf
 
-    def choose(self, step: int, greedy: Int64[np.ndarray, " learners"]) -> Choice:
+    def choose(self, step: int, greedy: Int64[np.ndarray, " learners"], is_blind: Blind = False) -> Choice:
         """Choose between the greedy action and a random one."""
         if step % self._schedule.interval == 0:
             self._set(self._schedule.epsilon(step))
         chance, which = self._draws.next()
-        actions = np.where(chance < self._epsilon, (which * self._num_actions).astype(np.int64), greedy)
-        return Choice(actions, np.where(actions == greedy, self._log_greedy, self._log_other))
+        is_random = (chance < self._epsilon) | is_blind
+        actions = np.where(is_random, (which * self._num_actions).astype(np.int64), greedy)
+        log_probs = np.where(actions == greedy, self._log_greedy, self._log_other)
+        return Choice(actions, np.where(is_blind, -math.log(self._num_actions), log_probs))
 
     def _set(self, epsilon: float) -> None:
         self._epsilon = epsilon
@@ -64,14 +67,14 @@ class EpsilonUniform:
         self._schedule = schedule
         self._draws = Draws(generators, num_draws=1 + math.prod(space.shape))
 
-    def choose(self, step: int, greedy: Shaped[np.ndarray, "learners ..."]) -> Choice:
+    def choose(self, step: int, greedy: Shaped[np.ndarray, "learners ..."], is_blind: Blind = False) -> Choice:
         """Choose between the preferred action and a random one."""
         low, high = self._space.low, self._space.high
         chance, *which = self._draws.next()
         shares = np.stack(which, axis=-1).reshape(len(chance), *self._space.shape)  # (learners, *action)
         uniform = (low + shares * (high - low)).astype(self._space.dtype)
-        is_random = (chance < self._schedule.epsilon(step)).reshape(-1, *(1 for _ in self._space.shape))
-        return Choice(np.where(is_random, uniform, greedy), None)
+        is_random = (chance < self._schedule.epsilon(step)) | is_blind
+        return Choice(np.where(is_random.reshape(-1, *(1 for _ in self._space.shape)), uniform, greedy), None)
 
 
 def epsilon_mixture(generators: Sequence[np.random.Generator], *, space: gym.Space[Any], schedule: Schedule) -> Mixture:

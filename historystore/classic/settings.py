@@ -89,6 +89,10 @@ class NoiseSettings(NoisySettings, GuidedSettings):
 
     policies: ClassVar[tuple[str, ...]] = ("Optimal",)
 
+    must_find: bool = False
+    """Whether a learner acts at random alone until its first reward, so that nothing it does says where the goal is
+    before its own history has shown it; epsilon falls meanwhile, and counts from there on."""
+
 
 class ExpertSettings(GuidedSettings):
     """Of `Expert`."""
