@@ -17,7 +17,7 @@ from jaxtyping import Int64, Shaped
 from pydantic import JsonValue
 
 from historystore.errors import InvalidValue, MissingExtra
-from historystore.tasks.arguments import configured
+from historystore.tasks.arguments import check_counts, configured
 from historystore.tasks.looped import LoopedEnvs
 from historystore.tasks.making import made, quiet
 from historystore.tasks.permutation import permutation
@@ -75,11 +75,7 @@ class MiniGridFamily:
     args: dict[str, JsonValue] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in self.arguments:
-            if getattr(self, name) < 1:
-                raise InvalidValue(
-                    f"--env-arg {name}: expected 1 or more, got {getattr(self, name)}. Change the value."
-                )
+        check_counts(self, *self.arguments)
 
     @property
     def name(self) -> str:
