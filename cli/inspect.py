@@ -36,7 +36,11 @@ WHOLE = Selection(task=None, learner=None, episode=None, stream=None)
 @click.option("--learner", metavar="ID", help="One learner, by the beginning of its id, or as seed=7.")
 @click.option("--episode", type=int, metavar="N", help="One episode of that learner; -1 is the last.")
 @click.option("--stream", type=int, metavar="N", help="The learner's stream that --episode counts in (default: 0).")
-@click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), help="Also draw the learning curve as PNG.")
+@click.option(
+    "--plot",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Also draw the learning curve: .png, .pdf ...",
+)
 @click.option("--json", "is_json", is_flag=True, help="Print JSON and nothing else.")
 def command(
     store: Path | str | None,

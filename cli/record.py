@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import signal
+import textwrap
 import time
 import warnings
 from collections.abc import Iterator
@@ -28,6 +29,8 @@ from .worlds import completed, worlds
 
 _LOG_S = 30.0
 _MOST_FAILURES_SHOWN = 10
+_LONGEST_ERROR = 240
+"""Characters; torch prints whole tensors. The store has all of it."""
 
 
 class _Terminated(KeyboardInterrupt):
@@ -266,7 +269,7 @@ def _failure_lines(report: RecordReport) -> Iterator[str]:
         num_failed = len(report.failures)
         yield f"{num_failed:,} learner{'s' if num_failed > 1 else ''} failed; the same command tries again:"
     for failure in report.failures[:_MOST_FAILURES_SHOWN]:
-        yield f"  seed {failure.seed}: {' '.join(failure.error.split())}"
+        yield f"  seed {failure.seed}: {textwrap.shorten(failure.error, _LONGEST_ERROR, placeholder=' ...')}"
     if len(report.failures) > _MOST_FAILURES_SHOWN:
         yield f"  and {len(report.failures) - _MOST_FAILURES_SHOWN:,} more"
 

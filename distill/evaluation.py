@@ -66,36 +66,16 @@ def evaluate(
             unknown or of another version or other spaces, a `compare` of another split, or a device that this machine
             does not have.
     """
-    if num_episodes < 1 or num_rollouts < 1 or num_fresh < 0:
-        raise InvalidValue(
-            f"evaluation: needs at least 1 episode and rollout, got {num_episodes}, {num_rollouts}"
-            f"{f', and {num_fresh} fresh tasks' * (num_fresh < 0)}. Ask for more."
-        )
-    if seed < 0:
-        raise InvalidValue(f"evaluation: seed is not a whole number from 0 up, got {seed}. Use one.")
+    _check_numbers(num_episodes=num_episodes, num_rollouts=num_rollouts, num_fresh=num_fresh, seed=seed)
     known = family_of(run, env_args or {})
     if compare is not None and _data(compare) != _data(run):
         raise InvalidValue(
             f"{compare.path}: has another split than {run.path}, so its training may have seen the tasks compared on. "
             "Train it with the same split_seed and stores."
         )
-    results: dict[str, PartResult] = {}
-    chosen = _chosen_tasks(run, known, parts, num_fresh=num_fresh, seed=seed)
-    agent = run.load_agent(device=device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    for part, tasks in chosen.items():
-        lived = roll_out(
-            agent,
-            known,
-            tasks,
-            num_rollouts=num_rollouts,
-            num_episodes=num_episodes,
-            seed=seed,
-            on_step=partial(on_progress, f"{run.config.method} on {part} tasks"),
-        )
-        is_recorded = part != FRESH and known.args == trained_args(run)
-        references = run.references if is_recorded else references_of_family(known, tasks)
-        results[part] = part_result(tasks, lived, references, seed=seed)
     settings: dict[str, Any] = {"num_episodes": num_episodes, "num_rollouts": num_rollouts, "seed": seed}
+    chosen = _chosen_tasks(run, known, parts, num_fresh=num_fresh, seed=seed)
+    results = _lived(run, known, chosen, device=device, on_progress=on_progress, **settings)
     where: dict[str, Any] = {"parts": parts, "num_fresh": num_fresh, "env_args": env_args, "device": device}
     other = None if compare is None else evaluate(compare, on_progress=on_progress, **where, **settings)
     return Evaluation(
@@ -112,6 +92,46 @@ def evaluate(
         **settings,
         **results,
     )
+
+
+def _check_numbers(*, num_episodes: int, num_rollouts: int, num_fresh: int, seed: int) -> None:
+    if num_episodes < 1 or num_rollouts < 1 or num_fresh < 0:
+        raise InvalidValue(
+            f"evaluation: needs at least 1 episode and rollout, got {num_episodes}, {num_rollouts}"
+            f"{f', and {num_fresh} fresh tasks' * (num_fresh < 0)}. Ask for more."
+        )
+    if seed < 0:
+        raise InvalidValue(f"evaluation: seed is not a whole number from 0 up, got {seed}. Use one.")
+
+
+def _lived(
+    run: Run,
+    known: Family,
+    chosen: Mapping[str, Sequence[Task]],
+    *,
+    num_episodes: int,
+    num_rollouts: int,
+    seed: int,
+    device: str | None,
+    on_progress: OnProgress,
+) -> dict[str, PartResult]:
+    """Live in the tasks of each part, and hold what came of it against what is known of them."""
+    agent = run.load_agent(device=device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    results: dict[str, PartResult] = {}
+    for part, tasks in chosen.items():
+        lived = roll_out(
+            agent,
+            known,
+            tasks,
+            num_rollouts=num_rollouts,
+            num_episodes=num_episodes,
+            seed=seed,
+            on_step=partial(on_progress, f"{run.config.method} on {part} tasks"),
+        )
+        is_recorded = part != FRESH and known.args == trained_args(run)
+        references = run.references if is_recorded else references_of_family(known, tasks)
+        results[part] = part_result(tasks, lived, references, seed=seed)
+    return results
 
 
 def _data(run: Run) -> tuple[object, ...]:

@@ -139,10 +139,11 @@ def _curves(episodes: _Episodes, *, num_tasks: int, unit: int) -> Float[np.ndarr
     """Average, point by point, the episodes under way; each enters at one point and leaves at another."""
     sums, counts = np.zeros((2, num_tasks, MAX_POINTS + 1))
     first, stop = (np.minimum(steps // unit, MAX_POINTS) for steps in (episodes.begin, episodes.end))
-    for changes, weight in ((sums, episodes.return_), (counts, np.ones(len(first)))):
-        np.add.at(changes, (episodes.task, first), weight)
-        np.subtract.at(changes, (episodes.task, stop), weight)
-    running = np.cumsum(sums, axis=1), np.round(np.cumsum(counts, axis=1))
+    with np.errstate(invalid="ignore"):  # from an infinite return on, nothing is known
+        for changes, weight in ((sums, episodes.return_), (counts, np.ones(len(first)))):
+            np.add.at(changes, (episodes.task, first), weight)
+            np.subtract.at(changes, (episodes.task, stop), weight)
+        running = np.cumsum(sums, axis=1), np.round(np.cumsum(counts, axis=1))
     return _ratio(*running)[:, :-1]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -11,12 +12,15 @@ from jaxtyping import Float, Int
 
 from historystore.splits import Task
 from historystore.tasks import BatchedEnv, Family
+from historystore.tasks.own_checks import called
 
 from .context import Context
 from .model import DistilledAgent
 
 MAX_ENVS = 256
 """Environments that run at once: more are no faster, and their caches grow."""
+
+_WHERE = "evaluation: the environment"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,22 +57,25 @@ def iter_rollouts(agent: DistilledAgent, env: BatchedEnv, *, num_episodes: int, 
 
     Actions are sampled, weights never change, and the context runs on across episodes. A function of the seed, which
     the environments draw from too: the caller's generators are left alone.
+
+    Raises:
+        InvalidValue: an environment raises.
     """
     device = agent.device
     generator = torch.Generator(device).manual_seed(seed)
     context, log = Context(agent, num_envs=env.num_envs), EpisodeLog(env.num_envs, num_episodes)
     seeds = (np.random.SeedSequence(seed).generate_state(env.num_envs) >> np.uint32(1)).tolist()
-    obs, episode_start = env.reset(seeds=seeds), np.ones(env.num_envs, bool)
+    obs, episode_start = called(partial(env.reset, seeds=seeds), where=_WHERE), np.ones(env.num_envs, bool)
     while not log.is_complete:
         with torch.inference_mode():
             action = agent.actions.sample(context.logits(obs, episode_start), generator)
-        obs, reward, terminated, truncated = env.step(agent.actions.actions(action))
+        obs, reward, terminated, truncated = called(env.step, agent.actions.actions(action), where=_WHERE)
         with torch.inference_mode():
             context.complete(action, reward.astype(np.float32))
         episode_start = terminated | truncated
         log.add(reward, episode_start)
         if episode_start.any():
-            obs = env.reset(episode_start)
+            obs = called(env.reset, episode_start, where=_WHERE)
         yield log
 
 

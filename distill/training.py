@@ -24,7 +24,7 @@ from historystore.tasks import find
 from historystore.torch import WindowDataset
 from historystore.windows import tasks_of
 
-from .batches import Objective, read_batch, windows_of
+from .batches import Batch, Objective, read_batch, windows_of
 from .checkpoint import restore_checkpoint, write_checkpoint
 from .config import TrainConfig
 from .metrics import MetricsLog
@@ -128,7 +128,7 @@ class _Training:
         seconds = time.perf_counter() - started
         self.update += 1
         if not math.isfinite(loss):
-            raise InvalidValue(f"training: the loss of update {self.update} is {loss}. Lower learning_rate.")
+            raise InvalidValue(f"training: the loss of update {self.update} is {loss}. {self._remedy()}")
         is_due = self.update % self.config.validate_every == 0 or self.update == self.config.updates
         return TrainProgress(
             update=self.update,
@@ -141,9 +141,7 @@ class _Training:
 
     def _step(self, rate: float) -> float:
         """Move the weights by one batch and return its loss; each device takes its share of the batch."""
-        config, share = self.config, self.config.batch_size // self.accelerator.num_processes
-        first = self.update * config.batch_size + self.accelerator.process_index * share
-        batch = read_batch(self.windows, start=first, stop=first + share, agent=self.agent)
+        config, batch = self.config, self._batch(self.update)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.is_bfloat16):
             loss = self.objective(batch)
         self.accelerator.backward(loss)
@@ -156,6 +154,22 @@ class _Training:
         if self.average is not None:
             self.average.follow(self.agent, update=self.update)
         return float(loss.detach())
+
+    def _batch(self, update: int) -> Batch:
+        """Read this device's share of an update's windows."""
+        share = self.config.batch_size // self.accelerator.num_processes
+        first = update * self.config.batch_size + self.accelerator.process_index * share
+        return read_batch(self.windows, start=first, stop=first + share, agent=self.agent)
+
+    def _remedy(self) -> str:
+        """Say what to do where the loss of the last update is no number."""
+        batch = self._batch(self.update - 1)
+        columns = {**batch.columns, "reward": batch.reward}
+        infinite = [name for name, column in columns.items() if not bool(torch.isfinite(column).all())]
+        if not infinite:
+            return "Lower learning_rate."
+        where = ", ".join(infinite)
+        return f"The store has numbers in {where} that are not finite. Leave those learners out with hist filter."
 
     def _validation(self) -> Validation | None:
         """Hold the kept weights against tasks that are not trained on; None without such tasks."""

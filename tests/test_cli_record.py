@@ -118,6 +118,7 @@ def test_each_failed_learner_is_one_line_and_nothing_is_called_complete(tmp_path
     assert first == "2 learners failed; the same command tries again:"
     assert [error[:21] for error in errors] == ["  seed 0: ValueError:", "  seed 1: ValueError:"]
     assert "tensor([[nan" in errors[0]
+    assert (errors[0].endswith(" ..."), len(errors[0]) < 260) == (True, True)
 
 
 def test_where_workers_die_before_they_record_anything_nothing_is_called_complete(tmp_path):

@@ -10,8 +10,10 @@ from toy_histories import write_bandits, write_darkroom
 from distill import Evaluation, Run, evaluate, load_run, train
 from distill.evaluation import bootstrap
 from distill.report import write_report
+from distill.rollouts import iter_rollouts
 from historystore.errors import InvalidValue
 from historystore.tasks import family
+from historystore.tasks.darkroom import BatchedDarkRoom
 
 GOALS = [(x, y) for x in range(3, 6) for y in range(3)]
 SETTINGS = {"context_length": 40, "updates": 3, "validation_episodes": 0}
@@ -111,6 +113,20 @@ def test_a_bootstrap_interval_holds_the_mean_as_often_as_it_says() -> None:
 def test_no_episodes_are_refused(run: Run, numbers: dict[str, int]) -> None:
     with pytest.raises(InvalidValue, match="needs at least 1 episode and rollout"):
         evaluate(run, **numbers)
+
+
+class Breaks(BatchedDarkRoom):
+    def step(self, actions):
+        raise RuntimeError("a wheel\ncame off")
+
+
+def test_an_environment_that_raises_ends_an_evaluation_in_one_line(run: Run) -> None:
+    env = Breaks([(1, 1)], size=9, is_rewarded_once=False, max_episode_steps=20)
+    with pytest.raises(InvalidValue) as refusal:
+        list(iter_rollouts(run.load_agent(), env, num_episodes=1, seed=0))
+    assert str(refusal.value) == (
+        "evaluation: the environment: raises RuntimeError: a wheel came off, expected a result. Correct it."
+    )
 
 
 def test_a_family_without_environments_cannot_be_evaluated(tmp_path: Path) -> None:

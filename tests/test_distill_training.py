@@ -212,6 +212,14 @@ def test_a_store_without_learners_that_are_good_enough_is_refused_before_a_folde
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+@pytest.mark.parametrize("reward", [np.nan, np.inf])
+def test_where_a_loss_is_no_number_because_of_the_store_it_says_so(reward: float, tmp_path: Path) -> None:
+    store = write_bandits(tmp_path / "bandits", first_reward=reward)
+    with pytest.raises(InvalidValue, match=r"update 1 is nan\. The store has numbers in reward that are not finite"):
+        list(train(store, tmp_path / "run", config(from_start=1.0)))
+
+
 def test_a_loss_that_is_no_number_stops_the_training(tmp_path: Path) -> None:
     store = write_bandits(tmp_path / "bandits")
     with pytest.raises(InvalidValue, match=r"^training: the loss of update \d+ is nan. Lower learning_rate.$"):

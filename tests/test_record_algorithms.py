@@ -39,6 +39,7 @@ CASES = [
     ("ddpg", "Pendulum-v1", NOISY),
     ("ppo", "Pendulum-v1", ON_POLICY),
     ("recurrent-ppo", "Pendulum-v1", ON_POLICY),
+    ("recurrent-ppo", "darkroom", ON_POLICY),
     ("sac", "Pendulum-v1", OFF_POLICY),
     ("sac", "Pendulum-v1", {**OFF_POLICY, "ent_coef": 0.1}),
     ("td3", "Pendulum-v1", NOISY),
@@ -108,6 +109,30 @@ def test_the_raw_action_of_a_continuous_learner_is_what_was_drawn_before_it_was_
     steps = off.learners[0].histories[0].read(0, 96)
     np.testing.assert_allclose(steps["raw_action"] * 2, steps["action"], rtol=1e-5, atol=1e-6)
     assert steps["raw_action"].std() > 0.05
+
+
+class Counted(gym.Env):
+    """Counts as its spaces do."""
+
+    def __init__(self, *, shown: int, asked: list[int]) -> None:
+        self.observation_space = gym.spaces.Dict({"at": gym.spaces.Discrete(3, start=shown)})
+        self.action_space = gym.spaces.MultiDiscrete([2, 2], start=asked)
+
+
+@pytest.mark.parametrize(
+    ("counts", "named"),
+    [
+        ({"shown": -1, "asked": [0, 0]}, "observations from 0, expected such a space, got Dict('at': Discrete(3,"),
+        ({"shown": 0, "asked": [0, 1]}, "actions from 0, expected such a space, got MultiDiscrete([2 2], start=[0 1])"),
+    ],
+)
+def test_stable_baselines3_gets_no_spaces_that_do_not_count_from_0(counts: dict, named: str, tmp_path: Path) -> None:
+    if "Counted-v0" not in gym.registry:
+        gym.register("Counted-v0", Counted)
+    plan = plan_recording("a2c", "Counted-v0", 0, env_args=counts, out=tmp_path / "s", steps=100)
+    with pytest.raises(InvalidValue) as refusal:
+        build_model(spec_of_seed(plan.template, 0))
+    assert str(refusal.value).startswith(f"Counted-v0: Stable-Baselines3 counts {named}")
 
 
 class Picture(gym.Env):

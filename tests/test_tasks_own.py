@@ -120,12 +120,24 @@ def test_a_class_that_steps_many_environments_itself_is_asked_to(written) -> Non
         "class Wrong(Doors):\n"
         "    def make_batched(self, tasks):\n"
         "        return list(tasks)\n"
+        "class Few(Fast):\n"
+        "    def make_batched(self, tasks):\n"
+        "        return super().make_batched(tasks[:1])\n"
     )
     fast = family(f"{module}:Fast")
     assert fast.is_batched
     assert fast.make_batched(fast.tasks()[:2]).num_envs == 2
     with pytest.raises(InvalidValue, match=r"Wrong: make_batched gives a list, expected what .*BatchedEnv lists"):
         family(f"{module}:Wrong").make_batched([{"door": 1}])
+    with pytest.raises(InvalidValue, match=r"Few: make_batched gives 1 environments that show .*, expected 2 environ"):
+        family(f"{module}:Few").make_batched([{"door": 1}, {"door": 2}])
+
+
+def test_an_argument_may_have_any_name(written) -> None:
+    module = written(
+        "class Named(Doors):\n    def __init__(self, where=1, function=2):\n        self.num_doors = where\n"
+    )
+    assert family(f"{module}:Named", {"where": 3, "function": 5}).num_tasks == 3
 
 
 CLASSES = """
@@ -151,8 +163,38 @@ class NoEnv(Doors):
     def make(self, task): return task
 class Spaces(Doors):
     def make(self, task): return Door(task["door"], length=5 + task["door"])
-class Returns(Doors):
+class Text(Doors):
     def best_return(self, task): return "high"
+class Unknown(Doors):
+    def random_return(self, task): return float("nan")
+class Divides(Doors):
+    def best_return(self, task): return 1 / 0
+class Later(Doors):
+    def best_return(self, task): return None if task["door"] == 0 else "high"
+class Named(Doors):
+    version = "new"
+class Limit(Doors):
+    max_episode_steps = 0
+class Half(Doors):
+    max_episode_steps = 2.5
+class Old(Doors):
+    def make(self, task):
+        env = Door(**task)
+        env.step = lambda action: (0, 0.0, False, {})
+        return env
+class Older(Old):
+    max_episode_steps = None
+    def make(self, task):
+        env = super().make(task)
+        env.reset = lambda seed=None, options=None: 2
+        return env
+class Wide(Doors):
+    def make(self, task): return Door(**task, length=2)
+class Fragile(Doors):
+    def make(self, task):
+        env = Door(**task)
+        del env.door
+        return env
 class Loose(Endless):
     def draw_task(self, generator): return {"door": np.random.default_rng().random()}
 class Init(Doors):
@@ -177,6 +219,16 @@ a_function = print
         ("NoEnv", "{m}:NoEnv: make(task) gives a dict, expected a gymnasium.Env. Return the environment."),
         ("Loose", "{m}:Loose: draw_task gives {{'door': 0."),
         ("Init", "{m}:Init: raises ValueError: size is odd, expected a result. Correct it."),
+        ("Text", "{m}:Text: best_return gives 'high', expected a finite number or None. Correct it."),
+        ("Unknown", "{m}:Unknown: random_return gives nan, expected a finite number or None. Correct it."),
+        ("Divides", "{m}:Divides.best_return: raises ZeroDivisionError: division by zero, expected a result. "),
+        ("Named", "{m}:Named: version is 'new', expected a whole number above 0. Correct it."),
+        ("Limit", "{m}:Limit: max_episode_steps is 0, expected a whole number above 0. Correct it."),
+        ("Half", "{m}:Half: max_episode_steps is 2.5, expected a whole number above 0. Correct it."),
+        ("Old", "{m}:Old.make(task).step: raises ValueError: not enough values to unpack (expected 5, got 4), "),
+        ("Older", "{m}:Older: reset gives 2, expected (observation, info). Return these two."),
+        ("Wide", "{m}:Wide: reset shows 2, expected an observation of Discrete(2). Correct it, or the space."),
+        ("Fragile", "{m}:Fragile.make(task).step: raises AttributeError: 'Door' object has no attribute 'door', "),
         ("Missing", "env: module {m} has no class 'Missing', expected one that offers a family's methods, got "),
         ("a_function", "env: module {m} has no class 'a_function', expected one that offers a family's methods, got "),
     ],
@@ -195,8 +247,8 @@ def test_tasks_with_other_spaces_and_returns_that_are_no_numbers_are_refused_whe
         InvalidValue, match=r"Spaces: task \{'door': 3\} has other spaces than the first task, expected"
     ):
         family(f"{module}:Spaces").make({"door": 3})
-    with pytest.raises(InvalidValue, match=r"Returns: best_return gives 'high', expected a number or None\."):
-        family(f"{module}:Returns").best_return({"door": 1})
+    with pytest.raises(InvalidValue, match=r"Later: best_return gives 'high', expected a finite number or None\."):
+        family(f"{module}:Later").best_return({"door": 1})
 
 
 def test_an_unknown_argument_and_a_module_that_fails_are_one_line(written) -> None:

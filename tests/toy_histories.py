@@ -19,11 +19,13 @@ BANDIT_EPISODES = 20
 RANDOM_EPISODES = 2
 
 
-def write_bandits(path: Path, *, num_learners: int = 24, random_share: float = 0.0) -> Store:
+def write_bandits(
+    path: Path, *, num_learners: int = 24, random_share: float = 0.0, first_reward: float | None = None
+) -> Store:
     """Record learners of two-armed bandits: win, stay; lose, shift. So all but a learner's first pull can be foretold.
 
     Each learner pulls at random for the first `random_share` of its history. Tasks are many, and every odd one likes
-    the second arm.
+    the second arm. `first_reward` stands in place of every learner's first.
     """
     spaces = {"observation_space": gym.spaces.Discrete(1), "action_space": gym.spaces.Discrete(2)}
     store = historystore.store.create(path, family="two-arms", **spaces)
@@ -35,10 +37,12 @@ def write_bandits(path: Path, *, num_learners: int = 24, random_share: float = 0
             action = np.where(np.arange(num_steps) < 1, generator.integers(2), arm)
             pulls = generator.integers(2, size=num_steps)
             action = np.where(np.arange(num_steps) < random_share * num_steps, pulls, action)
+            reward = (action == arm).astype(np.float32)
+            reward[:1] = reward[:1] if first_reward is None else first_reward
             steps = {
                 "observation": np.zeros(num_steps, np.int64),
                 "action": action,
-                "reward": (action == arm).astype(np.float32),
+                "reward": reward,
                 "terminated": np.zeros(num_steps, bool),
                 "truncated": is_end,
             }

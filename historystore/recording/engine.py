@@ -19,6 +19,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 from historystore import tasks
 from historystore.documents import LearnerSpec, Status
 from historystore.errors import InvalidValue, WriteFailed
+from historystore.fields import leaves
 from historystore.import_paths import import_module
 from historystore.recording.algorithms import algorithm_of_spec
 from historystore.recording.engines import Interrupted, Session
@@ -101,8 +102,21 @@ def build_model(spec: LearnerSpec) -> BaseAlgorithm:
 def _environments(spec: LearnerSpec) -> VecEnv:
     family = tasks.family(spec.family, spec.env_args)
     if family.is_batched:
-        return source_vec_env(family.make_batched([spec.task] * spec.num_streams))
-    return DummyVecEnv([functools.partial(family.make, spec.task)] * spec.num_streams)
+        env = source_vec_env(family.make_batched([spec.task] * spec.num_streams))
+    else:
+        env = DummyVecEnv([functools.partial(family.make, spec.task)] * spec.num_streams)
+    _check_starts(spec, observations=env.observation_space, actions=env.action_space)
+    return env
+
+
+def _check_starts(spec: LearnerSpec, **spaces: gym.Space[Any]) -> None:
+    """Refuse spaces that do not count from 0: Stable-Baselines3 would act outside of them without a word."""
+    for name, space in spaces.items():
+        if any(np.any(getattr(leaf, "start", 0)) for _, leaf in leaves(name, space)):
+            raise InvalidValue(
+                f"{spec.family}: Stable-Baselines3 counts {name} from 0, expected such a space, got {space}. "
+                "Wrap the environment to count from 0, or take a learner that can, such as --algo q-learning."
+            )
 
 
 def algorithm_class(name: str) -> type[BaseAlgorithm]:

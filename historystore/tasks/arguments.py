@@ -39,3 +39,19 @@ def _checked(default: Any, name: str, value: Any) -> Any:
             f"--env-arg {name}: {default.name} takes {_NAMES[kind]}, got {json.dumps(value)}. Change the value."
         )
     return value
+
+
+def check_counts(family: Any, *names: str) -> None:
+    """Raise InvalidValue where an argument of a family that counts something is below 1."""
+    for name in names:
+        if (value := getattr(family, name)) < 1:
+            raise InvalidValue(f"--env-arg {name}: expected 1 or more, got {value}. Change the value.")
+
+
+def check_room(family: Any, *, largest: int) -> None:
+    """Raise InvalidValue where the `size` or `max_episode_steps` of a family of rooms is out of range."""
+    if not 2 <= family.size <= largest:
+        raise InvalidValue(
+            f"--env-arg size: expected 2 to {largest} cells a side, got {family.size}. Change the value."
+        )
+    check_counts(family, "max_episode_steps")

@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float32, Int, Int64, Shaped
 from pydantic import JsonValue
 
 from historystore.errors import InvalidValue
+from historystore.tasks.arguments import check_counts
 from historystore.tasks.generators import Generators
 from historystore.tasks.protocol import Task
 from historystore.tasks.uniforms import uniforms
@@ -161,10 +162,7 @@ class BanditFamily:
     def __post_init__(self) -> None:
         if not 2 <= self.arms <= MOST_ARMS:
             raise InvalidValue(f"--env-arg arms: expected 2 to {MOST_ARMS}, got {self.arms}. Change the value.")
-        if self.max_episode_steps < 1:
-            raise InvalidValue(
-                f"--env-arg max_episode_steps: expected 1 or more, got {self.max_episode_steps}. Change the value."
-            )
+        check_counts(self, "max_episode_steps")
         if self.distribution not in DISTRIBUTIONS:
             known = ", ".join(DISTRIBUTIONS)
             raise InvalidValue(

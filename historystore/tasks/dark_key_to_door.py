@@ -23,6 +23,7 @@ from jaxtyping import Bool, Float, Float32, Int, Int64, Shaped
 from pydantic import JsonValue
 
 from historystore.errors import InvalidValue
+from historystore.tasks.arguments import check_room
 from historystore.tasks.generators import Generators
 from historystore.tasks.grid import MOVES, Cell, drawn_episode, moved, parse_cell, random_arrivals, steps_towards
 from historystore.tasks.permutation import permutation
@@ -214,14 +215,7 @@ class KeyToDoorFamily:
     args: dict[str, JsonValue] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
-        if not 2 <= self.size <= LARGEST_SIZE:
-            raise InvalidValue(
-                f"--env-arg size: expected 2 to {LARGEST_SIZE} cells a side, got {self.size}. Change the value."
-            )
-        if self.max_episode_steps < 1:
-            raise InvalidValue(
-                f"--env-arg max_episode_steps: expected 1 or more, got {self.max_episode_steps}. Change the value."
-            )
+        check_room(self, largest=LARGEST_SIZE)
         _num_frames(self.source)
 
     @property

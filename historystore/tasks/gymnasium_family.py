@@ -7,23 +7,20 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import gymnasium as gym
-import numpy as np
-from jaxtyping import Shaped
 from pydantic import JsonValue
 
 from historystore.errors import InvalidValue
-from historystore.tasks.looped import LoopedEnvs
+from historystore.tasks.looped import LoopedFamily
 from historystore.tasks.making import EnvFacts, facts_of, made
 from historystore.tasks.protocol import Task
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GymnasiumFamily:
+class GymnasiumFamily(LoopedFamily):
     """One registered environment with some arguments of `gymnasium.make`."""
 
     version: ClassVar[int] = 1
     num_tasks: ClassVar[int] = 1
-    is_batched: ClassVar[bool] = False
 
     name: str
     args: dict[str, JsonValue]
@@ -67,25 +64,6 @@ class GymnasiumFamily:
         if task:
             raise InvalidValue(f"task: {self.name} has a single task without parameters, got {dict(task)}. Give {{}}.")
         return made(self.name, self.args, families=())
-
-    def make_batched(self, tasks: Sequence[Mapping[str, JsonValue]]) -> LoopedEnvs:
-        """Make one environment for each entry of `tasks`, stepped one after another."""
-        return LoopedEnvs(self.make, tasks)
-
-    def best_return(self, task: Mapping[str, JsonValue]) -> None:
-        """Return None: a registered reward threshold is not the best that can be had."""
-
-    def random_return(self, task: Mapping[str, JsonValue]) -> None:
-        """Return None: nobody has worked it out."""
-
-    def draw_episode(
-        self,
-        task: Mapping[str, JsonValue],
-        observations: Shaped[np.ndarray, time * shape],
-        actions: Shaped[np.ndarray, time * action],
-        rewards: Shaped[np.ndarray, " time"],
-    ) -> None:
-        """Return None: the steps themselves have to do."""
 
 
 def gymnasium_family(name: str, args: Mapping[str, JsonValue], *, families: Sequence[str]) -> GymnasiumFamily:

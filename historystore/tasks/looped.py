@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium as gym
 import numpy as np
@@ -75,3 +75,34 @@ class LoopedEnvs:
         space = self.observation_space
         empty: Any = create_empty_array(space, self.num_envs)
         return concatenate(space, self._obs, empty)
+
+
+class LoopedFamily:
+    """What families over environments of others share: they step one after another, and nothing is known of them."""
+
+    __slots__ = ()
+
+    is_batched: ClassVar[bool] = False
+
+    def make(self, task: Mapping[str, JsonValue]) -> gym.Env[Any, Any]:
+        """Make the environment of a task."""
+        raise NotImplementedError
+
+    def make_batched(self, tasks: Sequence[Mapping[str, JsonValue]]) -> LoopedEnvs:
+        """Make one environment for each entry of `tasks`, stepped one after another."""
+        return LoopedEnvs(self.make, tasks)
+
+    def best_return(self, task: Mapping[str, JsonValue]) -> None:
+        """Return None: nobody has worked it out, and a registered reward threshold is not the best that can be had."""
+
+    def random_return(self, task: Mapping[str, JsonValue]) -> None:
+        """Return None: nobody has worked it out."""
+
+    def draw_episode(
+        self,
+        task: Mapping[str, JsonValue],
+        observations: Shaped[np.ndarray, time * shape],
+        actions: Shaped[np.ndarray, time * action],
+        rewards: Shaped[np.ndarray, " time"],
+    ) -> None:
+        """Return None: the steps themselves have to do."""

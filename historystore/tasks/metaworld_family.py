@@ -8,19 +8,17 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, ClassVar
 
 import gymnasium as gym
-import numpy as np
-from jaxtyping import Shaped
 from pydantic import JsonValue
 
 from historystore.errors import InvalidValue, MissingExtra
 from historystore.tasks.arguments import configured
-from historystore.tasks.looped import LoopedEnvs
+from historystore.tasks.looped import LoopedFamily
 from historystore.tasks.making import facts_of, quiet
 from historystore.tasks.permutation import permutation
 from historystore.tasks.protocol import Task
@@ -32,12 +30,11 @@ _LONGEST = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MetaWorldFamily:
+class MetaWorldFamily(LoopedFamily):
     """The goals that ML1 draws from one seed."""
 
     arguments: ClassVar[tuple[str, ...]] = ("goal_seed", "max_episode_steps")
     version: ClassVar[int] = 1
-    is_batched: ClassVar[bool] = False
     num_tasks: ClassVar[int] = _NUM_GOALS
 
     name: str
@@ -82,25 +79,6 @@ class MetaWorldFamily:
             env = environment()
             env.set_task(benchmark.train_tasks[goal])
         return gym.wrappers.TimeLimit(env, self.max_episode_steps)
-
-    def make_batched(self, tasks: Sequence[Mapping[str, JsonValue]]) -> LoopedEnvs:
-        """Make one environment for each entry of `tasks`, stepped one after another."""
-        return LoopedEnvs(self.make, tasks)
-
-    def best_return(self, task: Mapping[str, JsonValue]) -> None:
-        """Return None: nobody has worked it out."""
-
-    def random_return(self, task: Mapping[str, JsonValue]) -> None:
-        """Return None: nobody has worked it out."""
-
-    def draw_episode(
-        self,
-        task: Mapping[str, JsonValue],
-        observations: Shaped[np.ndarray, "time numbers"],
-        actions: Shaped[np.ndarray, "time 4"],
-        rewards: Shaped[np.ndarray, " time"],
-    ) -> None:
-        """Return None: the steps themselves have to do."""
 
 
 def metaworld_family(manipulation: str, args: Mapping[str, JsonValue]) -> MetaWorldFamily:

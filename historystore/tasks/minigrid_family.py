@@ -7,18 +7,18 @@ mission. Every episode of a task begins in the same layout, which only acting in
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import gymnasium as gym
 import numpy as np
-from jaxtyping import Int64, Shaped
+from jaxtyping import Int64
 from pydantic import JsonValue
 
 from historystore.errors import InvalidValue, MissingExtra
-from historystore.tasks.arguments import configured
-from historystore.tasks.looped import LoopedEnvs
+from historystore.tasks.arguments import check_counts, configured
+from historystore.tasks.looped import LoopedFamily
 from historystore.tasks.making import made, quiet
 from historystore.tasks.permutation import permutation
 from historystore.tasks.protocol import Task
@@ -60,12 +60,11 @@ def _flat(obs: Any) -> Int64[np.ndarray, " numbers"]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MiniGridFamily:
+class MiniGridFamily(LoopedFamily):
     """The layouts 0, 1, 2, ... of one of MiniGrid's environments."""
 
     arguments: ClassVar[tuple[str, ...]] = ("layouts", "max_episode_steps")
     version: ClassVar[int] = 1
-    is_batched: ClassVar[bool] = False
 
     env_id: str
     observation_space: gym.spaces.MultiDiscrete
@@ -75,11 +74,7 @@ class MiniGridFamily:
     args: dict[str, JsonValue] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in self.arguments:
-            if getattr(self, name) < 1:
-                raise InvalidValue(
-                    f"--env-arg {name}: expected 1 or more, got {getattr(self, name)}. Change the value."
-                )
+        check_counts(self, *self.arguments)
 
     @property
     def name(self) -> str:
@@ -105,25 +100,6 @@ class MiniGridFamily:
         if set(task) != {"layout"} or type(layout) is not int or layout < 0:
             raise InvalidValue(f"task: expected a layout from 0 up, got {dict(task)}. Give {{'layout': 17}}.")
         return LayoutEnv(made(self.env_id, {"max_steps": self.max_episode_steps}, families=()), layout=layout)
-
-    def make_batched(self, tasks: Sequence[Mapping[str, JsonValue]]) -> LoopedEnvs:
-        """Make one environment for each entry of `tasks`, stepped one after another."""
-        return LoopedEnvs(self.make, tasks)
-
-    def best_return(self, task: Mapping[str, JsonValue]) -> None:
-        """Return None: nobody has worked it out."""
-
-    def random_return(self, task: Mapping[str, JsonValue]) -> None:
-        """Return None: nobody has worked it out."""
-
-    def draw_episode(
-        self,
-        task: Mapping[str, JsonValue],
-        observations: Shaped[np.ndarray, "time numbers"],
-        actions: Shaped[np.ndarray, " time"],
-        rewards: Shaped[np.ndarray, " time"],
-    ) -> None:
-        """Return None: the steps themselves have to do."""
 
 
 def minigrid_family(env_id: str, args: Mapping[str, JsonValue]) -> MiniGridFamily:

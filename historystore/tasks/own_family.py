@@ -18,6 +18,7 @@ import inspect
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import gymnasium as gym
@@ -31,11 +32,14 @@ from historystore.tasks.looped import LoopedEnvs
 from historystore.tasks.making import EnvFacts, facts_of
 from historystore.tasks.own_checks import (
     called,
+    check_first_step,
     checked_class,
     checked_env,
+    checked_limit,
     checked_return,
     checked_task,
     checked_tasks,
+    checked_version,
 )
 from historystore.tasks.permutation import permutation
 from historystore.tasks.protocol import BatchedEnv, Task
@@ -122,6 +126,12 @@ class OwnFamily:
                 f"{self.name}: make_batched gives a {type(envs).__name__}, expected what "
                 "historystore.tasks.BatchedEnv lists. Add what lacks, or leave make_batched out."
             )
+        expected = (len(tasks), self.observation_space, self.action_space)
+        if (got := (envs.num_envs, envs.observation_space, envs.action_space)) != expected:
+            raise InvalidValue(
+                f"{self.name}: make_batched gives {_facts(got)}, expected {_facts(expected)} as make does. "
+                "Make them the same."
+            )
         return envs
 
     def best_return(self, task: Mapping[str, JsonValue]) -> float | None:
@@ -145,6 +155,10 @@ class OwnFamily:
         return str(self.own.draw_episode(dict(task), observations, actions, rewards))
 
 
+def _facts(facts: tuple[int, gym.Space[Any], gym.Space[Any]]) -> str:
+    return f"{facts[0]} environments that show {facts[1]} and take {facts[2]}"
+
+
 def own_family(reference: str, args: Mapping[str, JsonValue]) -> OwnFamily:
     """Import the class at `module:Class`, instantiate it with `args`, and check what it offers.
 
@@ -165,17 +179,22 @@ def own_family(reference: str, args: Mapping[str, JsonValue]) -> OwnFamily:
         raise InvalidValue(
             f"--env-arg: {reference} has no argument {sorted(unknown)[0]!r}, expected {known}. Check the name."
         )
-    own = called(cls, **args, where=reference)
+    own = called(partial(cls, **args), where=reference)
+    checked_limit(own, name=reference)
     listed = checked_tasks(own, name=reference)
     first = listed[0] if listed else _drawn(own, 0, name=reference)
+    for method in ("best_return", "random_return"):
+        checked_return(own, method, first, name=reference)
+    env = _made(own, first, name=reference)
+    check_first_step(env, name=reference)
     return OwnFamily(
         name=reference,
-        version=int(getattr(own, "version", 1)),
+        version=checked_version(own, name=reference),
         args={key: value for key, value in sorted(args.items()) if parameters[key] != value},
         arguments=tuple(parameters),
         own=own,
         listed=listed,
-        facts=facts_of(_made(own, first, name=reference)),
+        facts=facts_of(env),
     )
 
 
