@@ -136,17 +136,18 @@ def test_stable_baselines3_gets_no_spaces_that_do_not_count_from_0(counts: dict,
 
 
 class Picture(gym.Env):
-    """A square image and a number beside it, or the image alone."""
+    """A square image and two counts beside it, or the image alone."""
 
     def __init__(self, is_alone: bool = False) -> None:
         image = gym.spaces.Box(0, 255, (40, 40, 3), np.uint8)
+        counts = gym.spaces.MultiDiscrete([4, 2])
         self.is_alone = is_alone
-        self.observation_space = image if is_alone else gym.spaces.Dict({"image": image, "n": gym.spaces.Discrete(4)})
+        self.observation_space = image if is_alone else gym.spaces.Dict({"image": image, "n": counts})
         self.action_space = gym.spaces.Discrete(2)
 
     def _obs(self):
         image = self.np_random.integers(0, 256, (40, 40, 3)).astype(np.uint8)
-        return image if self.is_alone else {"image": image, "n": np.int64(self.np_random.integers(4))}
+        return image if self.is_alone else {"image": image, "n": self.np_random.integers([4, 2])}
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)

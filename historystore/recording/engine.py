@@ -26,7 +26,7 @@ from historystore.recording.engines import Interrupted, Session
 from historystore.recording.messages import Finished
 from historystore.recording.source_vec_env import source_vec_env
 from historystore.sb3 import HistoryRecorder
-from historystore.sb3.features import FlatFeatures
+from historystore.sb3.features import features_for
 from historystore.sb3.policy_fields import info_values
 
 _CLASSES_IN = {"activation_fn": torch.nn, "optimizer_class": torch.optim}
@@ -91,9 +91,8 @@ def build_model(spec: LearnerSpec) -> BaseAlgorithm:
     env = _environments(spec)
     algorithm = algorithm_class(spec.algorithm)
     arguments = {name: _argument(name, value, env.action_space) for name, value in spec.hyperparameters.items()}
-    if isinstance(env.observation_space, gym.spaces.MultiDiscrete) and spec.policy.endswith("LstmPolicy"):
-        flat = {"features_extractor_class": FlatFeatures}
-        arguments["policy_kwargs"] = flat | (arguments.get("policy_kwargs") or {})
+    if features := features_for(spec.policy, env.observation_space):
+        arguments["policy_kwargs"] = {**features, **(arguments.get("policy_kwargs") or {})}
     model: BaseAlgorithm = algorithm(spec.policy, env, seed=spec.seed, device="cpu", **arguments)
     model.set_logger(Logger(folder=None, output_formats=[]))
     return model
