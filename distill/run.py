@@ -249,7 +249,7 @@ def _digest(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) ->
     found = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
     for name, tensor in sorted(tensors.items()):
         found.update(f"{name}/{tensor.dtype}/{tuple(tensor.shape)}/".encode())
-        found.update(tensor.reshape(-1).view(torch.uint8).numpy())  # (bytes,)
+        found.update(tensor.reshape(-1).view(torch.uint8).numpy().data)  # (bytes,)
     return found.hexdigest()
 
 
