@@ -68,11 +68,7 @@ def evaluate(
     """
     _check_numbers(num_episodes=num_episodes, num_rollouts=num_rollouts, num_fresh=num_fresh, seed=seed)
     known = family_of(run, env_args or {})
-    if compare is not None and _data(compare) != _data(run):
-        raise InvalidValue(
-            f"{compare.path}: has another split than {run.path}, so its training may have seen the tasks compared on. "
-            "Train it with the same split_seed and stores."
-        )
+    _check_comparable(run, compare)
     settings: dict[str, Any] = {"num_episodes": num_episodes, "num_rollouts": num_rollouts, "seed": seed}
     chosen = _chosen_tasks(run, known, parts, num_fresh=num_fresh, seed=seed)
     results = _lived(run, known, chosen, device=device, on_progress=on_progress, **settings)
@@ -132,6 +128,14 @@ def _lived(
         references = run.references if is_recorded else references_of_family(known, tasks)
         results[part] = part_result(tasks, lived, references, seed=seed)
     return results
+
+
+def _check_comparable(run: Run, compare: Run | None) -> None:
+    if compare is not None and _data(compare) != _data(run):
+        raise InvalidValue(
+            f"{compare.path}: has another split than {run.path}, so its training may have seen the tasks compared on. "
+            "Train it with the same split_seed and stores."
+        )
 
 
 def _data(run: Run) -> tuple[object, ...]:

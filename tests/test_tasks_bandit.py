@@ -122,7 +122,11 @@ def test_a_task_of_another_family_is_refused(task: dict[str, Any], message: str)
     ("args", "message"),
     [
         ({"arms": 1}, "--env-arg arms: expected 2 to 1000, got 1. Change the value."),
-        ({"max_episode_steps": 0}, "--env-arg max_episode_steps: expected 1 or more, got 0. Change the value."),
+        ({"max_episode_steps": 0}, "--env-arg max_episode_steps: expected 1 to 1,000,000, got 0. Change the value."),
+        (
+            {"max_episode_steps": 10**12},
+            "--env-arg max_episode_steps: expected 1 to 1,000,000, got 1000000000000. Change the value.",
+        ),
         (
             {"distribution": "evil"},
             "--env-arg distribution: expected one of odd, even, uniform, got 'evil'. Change the value.",

@@ -189,7 +189,7 @@ def test_a_task_outside_the_grid_is_refused(task: dict[str, Any], message: str) 
     ("args", "message"),
     [
         ({"size": 26}, "--env-arg size: expected 2 to 25 cells a side, got 26. Change the value."),
-        ({"max_episode_steps": 0}, "--env-arg max_episode_steps: expected 1 or more, got 0. Change the value."),
+        ({"max_episode_steps": 0}, "--env-arg max_episode_steps: expected 1 to 1,000,000, got 0. Change the value."),
         *(
             (
                 {"source": source},

@@ -76,7 +76,7 @@ def test_an_order_that_is_none_is_refused(order: object) -> None:
     ("args", "message"),
     [
         ({"size": 1}, "--env-arg size: expected 2 to 101 cells a side, got 1. Change the value."),
-        ({"max_episode_steps": 0}, "--env-arg max_episode_steps: expected 1 or more, got 0. Change the value."),
+        ({"max_episode_steps": 0}, "--env-arg max_episode_steps: expected 1 to 1,000,000, got 0. Change the value."),
     ],
 )
 def test_an_argument_out_of_its_range_is_refused(args: dict[str, Any], message: str) -> None:

@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 from historystore.errors import InvalidValue
 
 Configurable = TypeVar("Configurable", bound=Any)
+MOST = 1_000_000
+"""Steps of an episode, or tasks."""
 _NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 
 
@@ -42,10 +44,10 @@ def _checked(default: Any, name: str, value: Any) -> Any:
 
 
 def check_counts(family: Any, *names: str) -> None:
-    """Raise InvalidValue where an argument of a family that counts something is below 1."""
+    """Raise InvalidValue where an argument of a family that counts something is below 1, or more than memory takes."""
     for name in names:
-        if (value := getattr(family, name)) < 1:
-            raise InvalidValue(f"--env-arg {name}: expected 1 or more, got {value}. Change the value.")
+        if not 1 <= (value := getattr(family, name)) <= MOST:
+            raise InvalidValue(f"--env-arg {name}: expected 1 to {MOST:,}, got {value}. Change the value.")
 
 
 def check_room(family: Any, *, largest: int) -> None:
