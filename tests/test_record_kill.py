@@ -17,7 +17,7 @@ import pytest
 import historystore
 
 SETTINGS = ["--steps", "200", "--streams", "2", "--set", "n_steps=50", "--set", "batch_size=50", "--set", "n_epochs=1"]
-NUM_LEARNERS = 40
+NUM_LEARNERS = 150
 
 
 def _command(out: Path, *options: str, seeds: str = f"0-{NUM_LEARNERS - 1}") -> list[str]:
