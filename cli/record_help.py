@@ -32,7 +32,7 @@ Engines, by --engine, for ppo, a2c and dqn:
   sb3        the default and the reference: Stable-Baselines3, one learner at a time; images, recurrence,
              continuous actions, checkpoints on the way
   lockstep   hundreds of learners at once in each worker, for small networks on flat observations and discrete
-             actions: the same updates, many times faster; of checkpoints, final alone
+             actions: the same updates, some 20 times faster with one stream; of checkpoints, final alone
 They draw other random numbers, so a learner of one is another learner than that of the other.
 
 The same command again skips what is complete and records the rest, whatever stopped it the first time (Ctrl-C, a
