@@ -133,6 +133,15 @@ def bare_sb3(case: Case, *, scale: float) -> float:
     return (model.num_timesteps - num_steps) / (time.process_time() - start)
 
 
+_WEIGHED = """
+import os, sys
+_, status, usage = os.wait4(os.spawnv(os.P_NOWAIT, sys.argv[1], sys.argv[1:]), 0)
+print(usage.ru_maxrss)
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+"""Runs a command and tells its memory; from a small process, for what starts one counts into its largest set."""
+
+
 def recorded(case: Case, *, engine: str, all_steps: float) -> tuple[float, float]:
     """Return env-steps a second, as `hist record` tells it, and the largest resident set in MB."""
     with tempfile.TemporaryDirectory() as folder:
@@ -141,12 +150,10 @@ def recorded(case: Case, *, engine: str, all_steps: float) -> tuple[float, float
         settings = [part for name, value in _explicit(case).items() for part in ("--set", f"{name}={value}")]
         command = [sys.executable, "-m", "hist_cli", "record", *what, *sizes, *settings, "--out", f"{folder}/store"]
         with Path(folder, "answer").open("w+") as answer:
-            process = subprocess.Popen([*command, "--json"], stdout=answer)
-            _, status, usage = os.wait4(process.pid, 0)
-            assert status == 0, command
+            subprocess.run([sys.executable, "-c", _WEIGHED, *command, "--json"], stdout=answer, check=True)
             answer.seek(0)
-            report = json.loads(answer.readlines()[-1])
-    return report["steps_per_s"], usage.ru_maxrss / 1024
+            *_, report, kilobytes = answer.readlines()
+    return json.loads(report)["steps_per_s"], int(kilobytes) / 1024
 
 
 def _explicit(case: Case) -> dict[str, Any]:
