@@ -313,10 +313,14 @@ def test_checkpoints_on_the_way_are_refused_before_anything_starts(tmp_path):
 
 
 def test_a_group_is_as_large_as_memory_bears(tmp_path):
-    def size(algo: str, **changes: Any) -> int:
-        plan = plan_recording(algo, "darkroom", "0", out=tmp_path / "none", engine="lockstep", **changes)
+    def size(algo: str, env: str = "darkroom", **changes: Any) -> int:
+        plan = plan_recording(algo, env, "0", out=tmp_path / "none", engine="lockstep", **changes)
         return LockstepEngine().group_size(spec_of_seed(plan.template, 0))
 
     assert size("ppo") == 256
-    assert size("ppo", streams=100, set={"n_steps": 200}) == 25
+    assert size("ppo", streams=100, set={"n_steps": 200}) == 61
+    assert (
+        size("ppo", "watermaze", streams=1, set={"n_steps": 2_000}) == 7
+    )  # pictures are recorded, if not learned from
     assert size("dqn", steps=10**6, set={"buffer_size": 10**6}) == 6
+    assert size("dqn", "watermaze", steps=10**6, set={"buffer_size": 10**6}) == 5  # sees five float32

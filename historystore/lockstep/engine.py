@@ -7,6 +7,8 @@ from functools import partial
 from importlib import metadata
 from typing import Any, Literal
 
+import gymnasium as gym
+import numpy as np
 from stable_baselines3 import DQN
 
 from historystore import tasks
@@ -14,6 +16,7 @@ from historystore.documents import LearnerSpec, Provenance
 from historystore.errors import WriteFailed
 from historystore.lockstep.checkpoint import become
 from historystore.lockstep.dqn_run import DqnRun
+from historystore.lockstep.features import Features
 from historystore.lockstep.limits import ENGINE, check_recording
 from historystore.lockstep.on_policy_run import OnPolicyRun
 from historystore.lockstep.recording import Recording
@@ -27,10 +30,8 @@ from historystore.sb3.checkpoint import save_checkpoint
 from historystore.sb3.provenance import sb3_provenance
 
 _MOST_LEARNERS = 256
-_MOST_STEPS = 500_000
-"""Steps of all on-policy learners between two updates, at most: they wait in memory, about 200 bytes each."""
-_MOST_REMEMBERED = 6_000_000
-"""Steps in the replay buffers of all learners, at most, about 50 bytes each where observations are small."""
+_MOST_BYTES = 300 << 20
+"""What the steps that a group holds in memory may take: replay buffers, or all steps between two updates."""
 
 
 class LockstepEngine:
@@ -52,11 +53,14 @@ class LockstepEngine:
     def group_size(self, template: LearnerSpec) -> int:
         """Return how many learners fit: more are hardly faster."""
         model = template_model(template)
+        view = model.observation_space
         if isinstance(model, DQN):
-            num_fitting = _MOST_REMEMBERED // min(model.buffer_size, template.num_steps)
+            num_bytes = min(model.buffer_size, template.num_steps) * (2 * _num_bytes(view) + 16)
         else:
-            num_fitting = _MOST_STEPS // int(model.n_steps * template.num_streams)
-        return max(1, min(_MOST_LEARNERS, num_fitting))
+            shown = tasks.family(template.family, template.env_args).observation_space
+            seen = 2 * 4 * Features(view).num  # as they come, and in the table of an update
+            num_bytes = model.n_steps * template.num_streams * (_num_bytes(view) + _num_bytes(shown) + seen + 80)
+        return max(1, min(_MOST_LEARNERS, _MOST_BYTES // num_bytes))
 
     def learn(self, specs: Sequence[LearnerSpec], session: Session) -> Iterator[Finished]:
         """Learn all of them together.
@@ -81,6 +85,10 @@ class LockstepEngine:
                 return
             session.writer.begin(specs[0]).finish(status="failed", error=_text(error))
             yield _finished(specs[0], "failed", num_steps=0, error=_text(error))
+
+
+def _num_bytes(space: gym.Space[Any]) -> int:
+    return int(np.prod(space.shape or (1,))) * np.dtype(space.dtype).itemsize
 
 
 def template_model(template: LearnerSpec) -> Any:
