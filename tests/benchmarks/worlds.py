@@ -4,7 +4,7 @@
     python tests/benchmarks/worlds.py --only darkroom ppo  # rows that name all of these words
 
 A learner has converged when its last ten episodes lie at least 90 % of the way from random to the best on its task.
-Where a world knows no best, the goal is what its makers call solved (CartPole-v1: 475), or what is said beside the row.
+Where best or random are unknown the goal is what a world's makers call solved, or what is said beside the row.
 Speed is by the clock, the start of the processes included; bytes are those of all recorded fields.
 """
 
@@ -27,7 +27,7 @@ from historystore.returns import learner_final_returns
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """Learners of one kind in one world; `goal` counts where no best return is known."""
+    """Learners of one kind in one world; `goal` counts where best or random are not known."""
 
     env: str
     algo: str
@@ -47,6 +47,8 @@ MUST_FIND: RecordOptions = {
     "steps": 2_000,
     "set": {"must_find": True, "epsilon_start": 0.7},
 }
+MOSTLY_FOUND = 0.9
+"""Of a best of 1; how often a random swimmer that starts eastwards finds a platform depends on where it lies."""
 SOLVED_CARTPOLE = 475.0
 SOLVED_PENDULUM = -200.0
 """Commonly called solved; 0, the best, cannot be reached."""
@@ -70,10 +72,10 @@ ROWS = (
     Row(env="dark-key-to-door", algo="ppo", seeds="0-63", options=LOCKSTEP),
     Row(env="dark-key-to-door", algo="q-learning", seeds="0-255"),
     Row(env="dark-key-to-door", algo="noise", seeds="0-255"),
-    Row(env="watermaze", algo="ppo", seeds="0-11"),
+    Row(env="watermaze", algo="ppo", seeds="0-23"),
     Row(env="watermaze", algo="dqn", seeds="0-7"),
     Row(env="watermaze", algo="noise", seeds="0-31"),
-    Row(env="watermaze", algo="noise", seeds="0-31", options=MUST_FIND),
+    Row(env="watermaze", algo="noise", seeds="0-99", options=MUST_FIND, goal=MOSTLY_FOUND),
     Row(env="CartPole-v1", algo="ppo", seeds="0-7", goal=SOLVED_CARTPOLE),
     Row(env="CartPole-v1", algo="dqn", seeds="0-15", goal=SOLVED_CARTPOLE),
     Row(env="Pendulum-v1", algo="sac", seeds="0-15", goal=SOLVED_PENDULUM),

@@ -23,7 +23,7 @@ PRESETS: dict[tuple[str, str], Preset] = {
     ),
     ("ppo", "watermaze"): Preset(
         num_streams=8,
-        num_steps=20_000,
+        num_steps=32_000,
         hyperparameters={
             "n_steps": 100,
             "batch_size": 200,
@@ -33,8 +33,8 @@ PRESETS: dict[tuple[str, str], Preset] = {
             "ent_coef": 0.05,
         },
         why=(
-            "Much entropy, for with less of it some learners never find the platform: with seeds 0-11, 11 of 12 ended "
-            "above 0.9 of 1 and none below 0.8; 2.5 s of CPU each."
+            "Much entropy, for with less of it some learners never find the platform, and length to be sure of it: "
+            "with seeds 0-23, 23 of 24 ended within 10 %; after 20 000 steps 8 of 12."
         ),
     ),
 }
