@@ -322,5 +322,6 @@ def test_a_group_is_as_large_as_memory_bears(tmp_path):
     assert (
         size("ppo", "watermaze", streams=1, set={"n_steps": 2_000}) == 7
     )  # pictures are recorded, if not learned from
+    assert size("dqn", "watermaze") == 65
     assert size("dqn", steps=10**6, set={"buffer_size": 10**6}) == 6
     assert size("dqn", "watermaze", steps=10**6, set={"buffer_size": 10**6}) == 5  # sees five float32

@@ -19,7 +19,8 @@ from historystore.lockstep.stretch import OnStep, Stretch, Update
 from historystore.lockstep.template import dqn_settings, population_of
 from historystore.lockstep.worlds import Trace, Worlds
 
-_STEPS_AT_ONCE = 200
+STEPS_AT_ONCE = 200
+"""Steps of each stream that are recorded together, about."""
 
 
 class DqnRun:
@@ -59,7 +60,7 @@ class DqnRun:
         """Live some rounds of acting and learning."""
         freq, num_streams = self._settings.train_freq, self._spec.num_streams
         num_left = self._num_rounds - self.num_steps // freq
-        trace = Trace(self._worlds, num_steps=min(max(_STEPS_AT_ONCE // freq, 1), num_left) * freq)
+        trace = Trace(self._worlds, num_steps=min(max(STEPS_AT_ONCE // freq, 1), num_left) * freq)
         chances = np.stack([rng.random((trace.length, 1 + num_streams)) for rng in self._generators.actions], 1)
         updates = []
         for chance in chances:  # (L, 1 + S)

@@ -15,7 +15,7 @@ from historystore import tasks
 from historystore.documents import LearnerSpec, Provenance
 from historystore.errors import WriteFailed
 from historystore.lockstep.checkpoint import become
-from historystore.lockstep.dqn_run import DqnRun
+from historystore.lockstep.dqn_run import STEPS_AT_ONCE, DqnRun
 from historystore.lockstep.features import Features
 from historystore.lockstep.limits import ENGINE, check_recording
 from historystore.lockstep.on_policy_run import OnPolicyRun
@@ -54,12 +54,15 @@ class LockstepEngine:
         """Return how many learners fit: more are hardly faster."""
         model = template_model(template)
         view = model.observation_space
+        recorded = (
+            _num_bytes(view) + _num_bytes(tasks.family(template.family, template.env_args).observation_space) + 80
+        )
         if isinstance(model, DQN):
-            num_bytes = min(model.buffer_size, template.num_steps) * (2 * _num_bytes(view) + 16)
+            remembered = min(model.buffer_size, template.num_steps) * (2 * _num_bytes(view) + 16)
+            num_bytes = remembered + STEPS_AT_ONCE * template.num_streams * recorded
         else:
-            shown = tasks.family(template.family, template.env_args).observation_space
             seen = 2 * 4 * Features(view).num  # as they come, and in the table of an update
-            num_bytes = model.n_steps * template.num_streams * (_num_bytes(view) + _num_bytes(shown) + seen + 80)
+            num_bytes = model.n_steps * template.num_streams * (recorded + seen)
         return max(1, min(_MOST_LEARNERS, _MOST_BYTES // num_bytes))
 
     def learn(self, specs: Sequence[LearnerSpec], session: Session) -> Iterator[Finished]:
