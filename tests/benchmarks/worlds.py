@@ -1,6 +1,6 @@
 """Do the presets' learners converge, world by world: one row for each (world, learner), recorded as a user would.
 
-    python tests/benchmarks/worlds.py                      # every row, about an hour on one core
+    python tests/benchmarks/worlds.py                      # every row, 35 minutes on one core
     python tests/benchmarks/worlds.py --only darkroom ppo  # rows that name all of these words
 
 A learner has converged when its last ten episodes lie at least 90 % of the way from random to the best on its task.
